@@ -1,0 +1,8 @@
+//! Words everyone uses: units, time, identifiers, the reply. No I/O.
+
+pub mod clock;
+pub mod ids;
+pub mod reply;
+pub mod source;
+pub mod units;
+pub mod url;
