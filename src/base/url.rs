@@ -38,15 +38,15 @@ impl BaseUrl {
         if authority.as_str().contains('@') || uri.query().is_some() || uri.host().unwrap_or("").is_empty() {
             return Err(shape());
         }
-        let port = match (authority.port(), authority.port_u16()) {
-            (None, _) => {
+        let port = match authority.port_u16() {
+            Some(p) if p > 0 => p,
+            None if authority.as_str() == authority.host() => {
                 if tls {
                     443
                 } else {
                     80
                 }
             }
-            (Some(_), Some(p)) if p > 0 => p,
             _ => return Err(shape()),
         };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
