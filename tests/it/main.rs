@@ -1,0 +1,3 @@
+//! The integration tests: the whole gateway over real sockets, and the shape of the sources.
+
+mod tidy;
