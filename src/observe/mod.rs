@@ -1,1 +1,5 @@
-//! (to be written)
+//! How we tell: metrics, the access log, the program's own log.
+
+pub mod access_log;
+pub mod metrics;
+pub mod trace;

@@ -1,1 +1,2 @@
-//! (to be written)
+//! The map: the compiled configuration.
+pub mod router;

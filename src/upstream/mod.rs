@@ -1,1 +1,4 @@
-//! (to be written)
+//! Origin servers: groups, whose turn it is, and the Pingora peer for it.
+
+pub mod pool;
+pub mod resolve;

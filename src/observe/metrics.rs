@@ -1,0 +1,218 @@
+//! Every metric family, in one place. Handles that a request needs are looked up once for each route, not for each
+//! request.
+
+use crate::base::source::Source;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Upper bounds in seconds: from a memory hit to a long model answer.
+const SECONDS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// The families and their registry.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    response_bytes: IntCounterVec,
+    refused: IntCounterVec,
+    /// Client connections open now, by listener.
+    pub connections: IntGaugeVec,
+    /// Client connections accepted, by listener.
+    pub accepted: IntCounterVec,
+    /// Bytes in memory, by HTTP cache.
+    pub cache_bytes: IntGaugeVec,
+    /// Objects in memory, by HTTP cache.
+    pub cache_objects: IntGaugeVec,
+    /// Objects evicted, by HTTP cache.
+    pub cache_evictions: IntGaugeVec,
+    /// Purge calls, by result.
+    pub purges: IntCounterVec,
+    policy_calls: IntCounterVec,
+    policy_seconds: HistogramVec,
+    /// Reloads, by what was reloaded and result.
+    pub reloads: IntCounterVec,
+    /// Access log lines lost because the writer could not keep up.
+    pub log_lines_lost: IntCounter,
+    /// Model calls: families of their own.
+    pub ai: AiMetrics,
+    /// Unix time at which the present configuration went live.
+    pub config_live_since: IntGauge,
+}
+
+/// Families of the AI gateway.
+#[derive(Debug)]
+pub struct AiMetrics {
+    /// Calls, by route, model, who answered and status.
+    pub calls: IntCounterVec,
+    /// Look-ups in the exact and semantic caches, by result (`exact`, `semantic`, `collapsed`, `miss`, or why not).
+    pub lookups: IntCounterVec,
+    /// Tries at providers, by provider, model and outcome.
+    pub attempts: IntCounterVec,
+    /// Tokens, by model and kind (`input`, `cached_input`, `output`, `reasoning`).
+    pub tokens: IntCounterVec,
+    /// Cost in billionths of a US dollar, by model.
+    pub cost_nano_usd: IntCounterVec,
+    /// Tokens that caches answered instead of a model, by source.
+    pub saved_tokens: IntCounterVec,
+    /// Cost that caches saved, in billionths of a US dollar, by source.
+    pub saved_nano_usd: IntCounterVec,
+    /// Model time that caches saved, in milliseconds, by source.
+    pub saved_ms: IntCounterVec,
+    /// Time to the first token, by model.
+    pub first_token_seconds: HistogramVec,
+}
+
+fn counter(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    let c = IntCounterVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(c.clone()))?;
+    Ok(c)
+}
+
+fn gauge(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    let g = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(g.clone()))?;
+    Ok(g)
+}
+
+fn histogram(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
+    let h = HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?;
+    r.register(Box::new(h.clone()))?;
+    Ok(h)
+}
+
+impl Metrics {
+    /// Makes and registers all families. Fails only when two families have one name.
+    pub fn new() -> prometheus::Result<Arc<Self>> {
+        let r = Registry::new();
+        let lost = IntCounter::new("sluicegate_access_log_lines_lost_total", "Access log lines lost")?;
+        r.register(Box::new(lost.clone()))?;
+        let since = IntGauge::new("sluicegate_config_live_since_seconds", "Unix time the configuration went live")?;
+        r.register(Box::new(since.clone()))?;
+        let (c, g, h) = (counter, gauge, histogram);
+        Ok(Arc::new(Metrics {
+            requests: c(&r, "sluicegate_requests_total", "Requests answered", &["route", "source", "status"])?,
+            seconds: h(&r, "sluicegate_request_seconds", "Time to the last byte", &["route", "source"])?,
+            response_bytes: c(&r, "sluicegate_response_bytes_total", "Body bytes sent", &["route"])?,
+            refused: c(&r, "sluicegate_refused_total", "Connections and heads refused before routing", &["reason"])?,
+            connections: g(&r, "sluicegate_connections", "Client connections open", &["listener"])?,
+            accepted: c(&r, "sluicegate_connections_total", "Client connections accepted", &["listener"])?,
+            cache_bytes: g(&r, "sluicegate_cache_bytes", "Bytes held", &["cache"])?,
+            cache_objects: g(&r, "sluicegate_cache_objects", "Objects held", &["cache"])?,
+            cache_evictions: g(&r, "sluicegate_cache_evictions", "Objects evicted since the start", &["cache"])?,
+            purges: c(&r, "sluicegate_purges_total", "Purge calls", &["result"])?,
+            policy_calls: c(&r, "sluicegate_policy_calls_total", "Hooks called", &["hook", "result"])?,
+            policy_seconds: h(&r, "sluicegate_policy_seconds", "Time in a hook", &["hook"])?,
+            reloads: c(&r, "sluicegate_reloads_total", "Reloads", &["what", "result"])?,
+            ai: AiMetrics::new(&r)?,
+            log_lines_lost: lost,
+            config_live_since: since,
+            registry: r,
+        }))
+    }
+
+    /// A connection or request head was refused before there was a route.
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// A hook of the policy script ran.
+    pub fn policy(&self, hook: &str, result: &str, took: Duration) {
+        self.policy_calls.with_label_values(&[hook, result]).inc();
+        self.policy_seconds.with_label_values(&[hook]).observe(took.as_secs_f64());
+    }
+
+    /// The handles of one route.
+    pub fn route(self: &Arc<Self>, name: &str) -> RouteMetrics {
+        RouteMetrics {
+            metrics: Arc::clone(self),
+            name: name.to_owned(),
+            bytes: self.response_bytes.with_label_values(&[name]),
+            requests: Default::default(),
+            seconds: Default::default(),
+        }
+    }
+
+    /// The text exposition format.
+    pub fn render(&self) -> String {
+        let mut out = Vec::new();
+        // Encoding into memory fails only on inconsistent families, which registration has refused.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+impl AiMetrics {
+    fn new(r: &Registry) -> prometheus::Result<Self> {
+        let (c, h) = (counter, histogram);
+        Ok(AiMetrics {
+            calls: c(r, "sluicegate_ai_calls_total", "Model calls", &["route", "model", "source", "status"])?,
+            lookups: c(r, "sluicegate_ai_cache_lookups_total", "Look-ups in the AI caches", &["route", "result"])?,
+            attempts: c(r, "sluicegate_ai_attempts_total", "Tries at providers", &["provider", "model", "outcome"])?,
+            tokens: c(r, "sluicegate_ai_tokens_total", "Tokens billed", &["model", "kind"])?,
+            cost_nano_usd: c(r, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["model"])?,
+            saved_tokens: c(r, "sluicegate_ai_saved_tokens_total", "Tokens not spent", &["source"])?,
+            saved_nano_usd: c(r, "sluicegate_ai_saved_nano_usd_total", "Cost not spent, 1e-9 USD", &["source"])?,
+            saved_ms: c(r, "sluicegate_ai_saved_milliseconds_total", "Model time not spent", &["source"])?,
+            first_token_seconds: h(r, "sluicegate_ai_first_token_seconds", "Time to the first token", &["model"])?,
+        })
+    }
+}
+
+const SOURCES: usize = Source::ALL.len();
+const CLASSES: usize = 5;
+
+/// The request metrics of one route, found by index.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    metrics: Arc<Metrics>,
+    name: String,
+    bytes: IntCounter,
+    requests: [[OnceLock<IntCounter>; CLASSES]; SOURCES],
+    seconds: [OnceLock<Histogram>; SOURCES],
+}
+
+impl RouteMetrics {
+    /// One request was answered.
+    pub fn observe(&self, source: Source, status: u16, took: Duration, bytes: u64) {
+        const CLASS: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+        let row = source as usize;
+        let class = usize::from(status / 100).clamp(1, CLASSES) - 1;
+        self.bytes.inc_by(bytes);
+        if let (Some(cell), Some(label)) = (self.requests.get(row).and_then(|r| r.get(class)), CLASS.get(class)) {
+            cell.get_or_init(|| self.metrics.requests.with_label_values(&[&self.name, source.as_str(), label])).inc();
+        }
+        if let Some(cell) = self.seconds.get(row) {
+            cell.get_or_init(|| self.metrics.seconds.with_label_values(&[&self.name, source.as_str()]))
+                .observe(took.as_secs_f64());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_has_its_own_row_and_families_render() {
+        for (i, s) in Source::ALL.iter().enumerate() {
+            assert_eq!(*s as usize, i);
+        }
+        let m = Metrics::new().unwrap();
+        let r = m.route("app");
+        r.observe(Source::Origin, 200, Duration::from_millis(2), 10);
+        r.observe(Source::Provider, 599, Duration::from_millis(2), 0);
+        m.refused("bad_host");
+        let text = m.render();
+        assert!(text.contains("sluicegate_requests_total{route=\"app\",source=\"origin\",status=\"2xx\"} 1"), "{text}");
+        assert!(text.contains("sluicegate_requests_total{route=\"app\",source=\"provider\",status=\"5xx\"} 1"));
+        assert!(text.contains("sluicegate_refused_total{reason=\"bad_host\"} 1"));
+        assert!(text.contains("sluicegate_response_bytes_total{route=\"app\"} 10"));
+    }
+}
