@@ -19,15 +19,12 @@ listeners: { web: { address: \"127.0.0.1:0\" } }
 pub struct Setup {
     yaml: String,
     files: Vec<(String, String)>,
-    clock: Clock,
 }
 
 /// A gateway that runs until it is dropped.
 pub struct Edge {
     running: Option<Running>,
     dir: tempfile::TempDir,
-    /// The gateway's clock; a test that made it manual can move it.
-    pub clock: Clock,
 }
 
 impl Setup {
@@ -38,7 +35,7 @@ impl Setup {
 
     /// A whole configuration.
     pub fn bare(yaml: &str) -> Setup {
-        Setup { yaml: yaml.to_owned(), files: Vec::new(), clock: Clock::system() }
+        Setup { yaml: yaml.to_owned(), files: Vec::new() }
     }
 
     /// Replaces `$NAME` in the YAML and in the files given so far.
@@ -54,12 +51,6 @@ impl Setup {
     /// A file beside the YAML.
     pub fn file(mut self, name: &str, text: &str) -> Setup {
         self.files.push((name.to_owned(), text.to_owned()));
-        self
-    }
-
-    /// A clock that the test moves.
-    pub fn manual_clock(mut self) -> Setup {
-        self.clock = Clock::manual();
         self
     }
 
@@ -84,9 +75,9 @@ impl Setup {
         for (name, text) in &self.files {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
-        let options = Options { clock: self.clock.clone(), ..Options::default() };
+        let options = Options { clock: Clock::system(), ..Options::default() };
         let running = server::start(&dir.path().join("sluicegate.yaml"), options).await?;
-        Ok(Edge { running: Some(running), dir, clock: self.clock })
+        Ok(Edge { running: Some(running), dir })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::origin::{Gate, Origin, Seen, Step, chunk, chunked, reply};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How the provider treats one call.
@@ -22,8 +21,6 @@ pub enum Play {
     CutAfter(String, usize),
     /// No answer for a long time.
     Hang,
-    /// Bytes as they are.
-    Raw(Vec<Step>),
 }
 
 /// The provider.
@@ -40,7 +37,9 @@ impl Llm {
                 let call = seen.json();
                 steps(script(&call, seen), &call)
             }
-            "/v1/embeddings" => reply(200, &[("content-type", "application/json")], embedding(&seen.json()).to_string()),
+            "/v1/embeddings" => {
+                reply(200, &[("content-type", "application/json")], embedding(&seen.json()).to_string())
+            }
             _ => reply(404, &[("content-type", "application/json")], error("no such endpoint").to_string()),
         })
         .await;
@@ -63,11 +62,6 @@ impl Llm {
         format!("http://{}/v1", self.origin.address)
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.origin.address
-    }
-
     /// How many chat calls have arrived.
     pub fn calls(&self) -> usize {
         self.origin.seen().iter().filter(|seen| seen.target == "/v1/chat/completions").count()
@@ -81,11 +75,6 @@ impl Llm {
     /// The last request.
     pub fn last(&self) -> Seen {
         self.origin.last()
-    }
-
-    /// Every request.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.origin.seen()
     }
 }
 
@@ -138,7 +127,6 @@ fn steps(play: Play, call: &Value) -> Vec<Step> {
             vec![Step::Send(bytes), Step::Cut]
         }
         Play::Hang => vec![Step::Pause(Duration::from_secs(600))],
-        Play::Raw(steps) => steps,
     }
 }
 

@@ -15,25 +15,10 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `condition` holds; panics with `what` when it does not within `PATIENCE`.
-#[track_caller]
-pub fn wait_until<F, R>(what: &str, condition: F) -> impl Future<Output = ()>
-where
-    F: FnMut() -> R,
-    R: Future<Output = bool>,
-{
-    let place = std::panic::Location::caller();
-    let what = what.to_owned();
-    wait(what, place, condition)
-}
-
-async fn wait<F, R>(what: String, place: &'static std::panic::Location<'static>, mut condition: F)
-where
-    F: FnMut() -> R,
-    R: Future<Output = bool>,
-{
+pub async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !condition().await {
-        assert!(started.elapsed() < PATIENCE, "{place}: waited in vain for: {what}");
+        assert!(started.elapsed() < PATIENCE, "waited in vain for: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -131,7 +131,8 @@ impl Origin {
 
     /// Answers everything with `body`, storable for a minute.
     pub async fn fixed(body: &'static str) -> Origin {
-        Origin::start(move |_| reply(200, &[("cache-control", "max-age=60"), ("content-type", "text/plain")], body)).await
+        Origin::start(move |_| reply(200, &[("cache-control", "max-age=60"), ("content-type", "text/plain")], body))
+            .await
     }
 
     /// How many requests have arrived whole.
@@ -196,7 +197,13 @@ async fn play(socket: &mut TcpStream, buffer: &mut Vec<u8>, step: Step) -> Playe
     };
     match &step {
         Step::Cut => Played::Cut,
-        Step::Send(bytes) => if socket.write_all(bytes).await.is_ok() { Played::On } else { Played::Left },
+        Step::Send(bytes) => {
+            if socket.write_all(bytes).await.is_ok() {
+                Played::On
+            } else {
+                Played::Left
+            }
+        }
         // While it waits the origin notices a peer that leaves.
         _ => tokio::select! {
             () = waiting => Played::On,
