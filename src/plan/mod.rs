@@ -3,20 +3,25 @@
 
 pub mod compile;
 pub mod listener;
+mod organs;
 pub mod router;
 pub mod shared;
 pub mod tls;
 
 use crate::ai;
 use crate::auth::jwt::JwtVerifier;
-use crate::bot::Lists;
+use crate::bot::lists::Lists;
+use crate::bot::verify::DnsVerifier;
 use crate::cache::RouteCache;
-use crate::cache::store::adapter::PingoraStore;
+use crate::cache::store::adapter::Adapter;
+use crate::cache::store::memory::MemoryStore;
+use crate::config::ai::AiRoute;
 use crate::config::policy::OnError;
 use crate::observe::access_log::Log;
-use crate::observe::metrics::RouteMetrics;
+use crate::observe::metrics::{Metrics, RouteMetrics};
 use crate::policy::Policy;
 use crate::upstream::pool::Pool;
+use pingora_cache::lock::CacheKeyLockImpl;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -43,10 +48,20 @@ pub struct Plan {
     pub auth: BTreeMap<String, Arc<JwtVerifier>>,
     /// Lists of known bots.
     pub bots: Lists,
-    /// Whether declared search engines are checked by DNS.
-    pub bots_verify: bool,
+    /// Checks declared bots by forward-confirmed reverse DNS.
+    pub bots_dns: Option<Arc<DnsVerifier>>,
     /// The policy script.
     pub policy: Option<Arc<Policy>>,
+    /// First digits of the SHA-256 of the script; empty without one.
+    pub policy_revision: String,
+    /// Metric families.
+    pub metrics: Arc<Metrics>,
+    /// Largest body on AI routes that set none of their own.
+    pub ai_body_bytes_max: usize,
+    /// How long requests in flight may go on when the process drains.
+    pub grace: std::time::Duration,
+    /// HTTP caches by name.
+    pub stores: BTreeMap<String, &'static HttpStore>,
     /// The model catalogue and its caches.
     pub ai: Option<Arc<ai::Gateway>>,
     /// The access log.
@@ -84,9 +99,15 @@ pub struct RouteStore {
     /// The rules.
     pub rules: RouteCache,
     /// The store; it outlives every plan.
-    pub store: &'static PingoraStore,
-    /// Collapses identical requests in flight; it outlives every plan too.
-    pub lock: &'static pingora_cache::lock::CacheKeyLockImpl,
+    pub store: &'static HttpStore,
+}
+
+/// An HTTP cache as Pingora wants it: for ever. Made once for each configuration of it, in `organs.rs`.
+pub struct HttpStore {
+    /// The memory level.
+    pub adapter: Adapter<MemoryStore>,
+    /// Collapses identical requests in flight.
+    pub lock: Box<CacheKeyLockImpl>,
 }
 
 /// What a route does.
@@ -94,7 +115,7 @@ pub enum Handler {
     /// Proxies to an upstream.
     Proxy(Arc<Pool>),
     /// Answers a model call.
-    Ai(ai::Route),
+    Ai(Arc<AiRoute>),
     /// Answers the same always.
     Respond {
         /// Status.
