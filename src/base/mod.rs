@@ -1,5 +1,7 @@
 //! Words everyone uses: units, time, identifiers, the reply. No I/O.
 
+pub mod authority;
+pub mod client;
 pub mod clock;
 pub mod ids;
 pub mod reply;

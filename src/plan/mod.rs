@@ -1,2 +1,144 @@
-//! The map: the compiled configuration.
+//! The map: the compiled configuration, immutable, swapped whole. A request pins one plan from its first line to its
+//! log entry; a reload never changes a request under way.
+
+pub mod compile;
+pub mod listener;
+mod organs;
 pub mod router;
+pub mod shared;
+pub mod tls;
+
+use crate::ai;
+use crate::auth::jwt::JwtVerifier;
+use crate::bot::lists::Lists;
+use crate::bot::verify::DnsVerifier;
+use crate::cache::RouteCache;
+use crate::cache::store::adapter::Adapter;
+use crate::cache::store::memory::MemoryStore;
+use crate::config::ai::AiRoute;
+use crate::config::policy::OnError;
+use crate::observe::access_log::Log;
+use crate::observe::metrics::{Metrics, RouteMetrics};
+use crate::policy::Policy;
+use crate::upstream::pool::Pool;
+use pingora_cache::lock::CacheKeyLockImpl;
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The compiled configuration.
+pub struct Plan {
+    /// First digits of the SHA-256 over all files it was made of.
+    pub revision: String,
+    /// Which route takes a request.
+    pub router: router::Router,
+    /// The routes, by the router's numbers.
+    pub routes: Vec<Arc<Route>>,
+    /// Listeners by name.
+    pub listeners: BTreeMap<String, listener::Listener>,
+    /// Most client connections at once.
+    pub connections_max: usize,
+    /// Networks of proxies that are believed.
+    pub trusted: Vec<IpNet>,
+    /// Upstreams by name.
+    pub pools: BTreeMap<String, Arc<Pool>>,
+    /// Auth rules by name.
+    pub auth: BTreeMap<String, Arc<JwtVerifier>>,
+    /// Lists of known bots.
+    pub bots: Lists,
+    /// Checks declared bots by forward-confirmed reverse DNS.
+    pub bots_dns: Option<Arc<DnsVerifier>>,
+    /// The policy script.
+    pub policy: Option<Arc<Policy>>,
+    /// First digits of the SHA-256 of the script; empty without one.
+    pub policy_revision: String,
+    /// Metric families.
+    pub metrics: Arc<Metrics>,
+    /// Largest body on AI routes that set none of their own.
+    pub ai_body_bytes_max: usize,
+    /// How long requests in flight may go on when the process drains.
+    pub grace: std::time::Duration,
+    /// HTTP caches by name.
+    pub stores: BTreeMap<String, &'static HttpStore>,
+    /// The model catalogue and its caches.
+    pub ai: Option<Arc<ai::Gateway>>,
+    /// The access log.
+    pub log: Option<Log>,
+    /// Files it was made of: a change of one asks for a reload.
+    pub files: Vec<PathBuf>,
+    /// What is odd but no fault.
+    pub warnings: Vec<crate::config::error::Fault>,
+}
+
+/// One route, compiled.
+pub struct Route {
+    /// Name in logs and metrics.
+    pub name: String,
+    /// What it does.
+    pub handler: Handler,
+    /// Who may come in.
+    pub auth: Option<Arc<JwtVerifier>>,
+    /// HTTP cache.
+    pub cache: Option<RouteStore>,
+    /// Whether the policy script is asked, and what happens when it fails.
+    pub policy: Option<OnError>,
+    /// Changes to the origin's request.
+    pub request_headers: Vec<HeaderChange>,
+    /// Changes to the client's answer.
+    pub response_headers: Vec<HeaderChange>,
+    /// Largest request body.
+    pub body_bytes_max: Option<u64>,
+    /// Its metrics.
+    pub metrics: RouteMetrics,
+}
+
+/// A route's HTTP cache: rules, and the store they act on.
+pub struct RouteStore {
+    /// The rules.
+    pub rules: RouteCache,
+    /// The store; it outlives every plan.
+    pub store: &'static HttpStore,
+}
+
+/// An HTTP cache as Pingora wants it: for ever. Made once for each configuration of it, in `organs.rs`.
+pub struct HttpStore {
+    /// The memory level.
+    pub adapter: Adapter<MemoryStore>,
+    /// Collapses identical requests in flight.
+    pub lock: Box<CacheKeyLockImpl>,
+}
+
+/// What a route does.
+pub enum Handler {
+    /// Proxies to an upstream.
+    Proxy(Arc<Pool>),
+    /// Answers a model call.
+    Ai(Arc<AiRoute>),
+    /// Answers the same always.
+    Respond {
+        /// Status.
+        status: http::StatusCode,
+        /// Media type.
+        content_type: HeaderValue,
+        /// Body.
+        body: bytes::Bytes,
+    },
+    /// Sends elsewhere.
+    Redirect {
+        /// Status.
+        status: http::StatusCode,
+        /// Template of the target.
+        to: String,
+    },
+}
+
+/// One change to a header.
+#[derive(Debug, Clone)]
+pub enum HeaderChange {
+    /// Replace.
+    Set(HeaderName, HeaderValue),
+    /// Remove.
+    Remove(HeaderName),
+}

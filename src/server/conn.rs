@@ -6,9 +6,9 @@ use super::io::{ClientIo, Window};
 use super::plain::Plain;
 use super::proxy_protocol::{self, Parsed};
 use crate::observe::metrics::Metrics;
+use crate::plan::listener::Rules;
 use bytes::{Buf, BytesMut};
 use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,27 +18,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// What every connection of a listener has in common; read anew for each connection, so that a reload reaches it.
-#[derive(Clone)]
-pub struct Rules {
-    /// Total time for a request head, and for a TLS handshake.
-    pub header_timeout: Duration,
-    /// How long an idle connection is kept.
-    pub idle_timeout: Duration,
-    /// Pause allowed inside a body or an answer.
-    pub io_timeout: Duration,
-    /// Largest head.
-    pub header_bytes_max: usize,
-    /// A PROXY protocol header comes first.
-    pub proxy_protocol: bool,
-    /// HTTP/1 is spoken.
-    pub h1: bool,
-    /// HTTP/2 is spoken.
-    pub h2: bool,
-    /// TLS is spoken.
-    pub tls: Option<Arc<Acceptor>>,
-}
 
 /// Serves connections with an HTTP application (the proxy, or the admin port).
 pub struct Server<A> {
@@ -113,8 +92,8 @@ where
             match proxy_protocol::parse(plain.ahead()) {
                 Parsed::Done(n, pair) => {
                     plain.ahead().advance(n);
-                    if let Some((src, dst)) = pair {
-                        plain.set_addresses(src, dst);
+                    if let Some((src, _)) = pair {
+                        plain.set_peer(src);
                     }
                     return true;
                 }

@@ -31,8 +31,9 @@ impl Plain {
         Plain { tcp, ahead: BytesMut::new(), digest }
     }
 
-    /// Replaces the addresses by those of a PROXY protocol header.
-    pub fn set_addresses(&mut self, peer: SocketAddr, local: SocketAddr) {
+    /// Replaces the client's address by that of a PROXY protocol header; the local one stays, it names the listener.
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        let local = self.digest.local_addr().and_then(|a| a.as_inet().copied()).unwrap_or(peer);
         self.digest = Arc::new(digest(&self.tcp, peer, local));
     }
 

@@ -1,0 +1,259 @@
+//! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
+
+use super::error::AiError;
+use super::price::Rate;
+use crate::base::url::BaseUrl;
+use crate::config::ai::{Ai, AiRoute, PriceList};
+use crate::config::secret::Secret;
+use crate::fetch::Endpoint;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The name by which a client leaves the choice to the route.
+pub const AUTO: &str = "auto";
+
+/// A provider, ready to be called.
+pub struct Provider {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it is and how long it may take.
+    pub endpoint: Endpoint,
+    /// Header fields of every call, the key among them (marked sensitive).
+    pub headers: HeaderMap,
+}
+
+/// A model, ready to be called.
+pub struct Model {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The provider's name for it.
+    pub upstream: String,
+    /// Who serves it.
+    pub provider: Arc<Provider>,
+    /// What it costs, where known.
+    pub rate: Option<Rate>,
+}
+
+/// A fault in the `ai:` section, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The YAML path, such as `ai.models.mid.provider`.
+    pub path: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// All models and tiers.
+#[derive(Default)]
+pub struct Catalog {
+    models: BTreeMap<String, Arc<Model>>,
+    tiers: BTreeMap<String, Vec<Arc<Model>>>,
+}
+
+/// One step of a choice: models to try in order.
+#[derive(Clone)]
+pub struct Stage {
+    /// The tier they belong to, if any.
+    pub tier: Option<String>,
+    /// The models.
+    pub models: Vec<Arc<Model>>,
+}
+
+/// What was decided on: the chosen stage first, then the fallbacks.
+#[derive(Clone)]
+pub struct Choice {
+    /// The model's or tier's name.
+    pub name: String,
+    /// The chosen models.
+    pub first: Stage,
+    /// Fallback tiers, tried when all of the chosen models fail.
+    pub fallback: Vec<Stage>,
+}
+
+impl Choice {
+    /// The name with the models behind it, for cache keys: a tier with other models is another target.
+    pub fn fingerprint(&self) -> String {
+        let models: Vec<String> =
+            self.first.models.iter().map(|m| format!("{:?}={:?}@{:?}", m.name, m.upstream, m.provider.name)).collect();
+        format!("{:?}:[{}]", self.name, models.join(","))
+    }
+}
+
+impl Catalog {
+    /// Compiles the section; all faults are reported together. `keys` holds the resolved `api_key` per provider.
+    pub fn compile(ai: &Ai, prices: &PriceList, keys: &BTreeMap<String, Secret>) -> Result<Catalog, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut providers = BTreeMap::new();
+        for (name, p) in &ai.providers {
+            match compile_provider(name, p, keys.get(name)) {
+                Ok(compiled) => drop(providers.insert(name.clone(), Arc::new(compiled))),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let mut catalog = Catalog::default();
+        for (name, m) in &ai.models {
+            let path = format!("ai.models.{name}");
+            if name == AUTO || ai.tiers.contains_key(name) {
+                let message = format!("the name {name:?} is taken by a tier or reserved; choose another");
+                faults.push(Fault { path: path.clone(), message });
+            }
+            let price = m.price.as_ref().or_else(|| prices.models.get(&m.model));
+            let rate = price.and_then(Rate::new);
+            if price.is_some() && rate.is_none() {
+                let message = "a price is US dollars per million tokens, 0 to 1000000".to_owned();
+                faults.push(Fault { path: format!("{path}.price"), message });
+            }
+            if let Some(provider) = providers.get(&m.provider) {
+                let model = Model { name: name.clone(), upstream: m.model.clone(), provider: provider.clone(), rate };
+                catalog.models.insert(name.clone(), Arc::new(model));
+            } else if !ai.providers.contains_key(&m.provider) {
+                let path = format!("{path}.provider");
+                faults.push(Fault { path, message: unknown("provider", &m.provider, ai.providers.keys()) });
+            }
+        }
+        catalog.compile_tiers(ai, &mut faults);
+        if faults.is_empty() { Ok(catalog) } else { Err(faults) }
+    }
+
+    fn compile_tiers(&mut self, ai: &Ai, faults: &mut Vec<Fault>) {
+        for (name, list) in &ai.tiers {
+            let path = format!("ai.tiers.{name}");
+            if list.is_empty() || name == AUTO {
+                let message = "a tier has a name other than \"auto\" and at least one model".to_owned();
+                faults.push(Fault { path: path.clone(), message });
+            }
+            for (i, model) in list.iter().enumerate().filter(|(_, m)| !ai.models.contains_key(*m)) {
+                let message = unknown("model", model, ai.models.keys());
+                faults.push(Fault { path: format!("{path}[{i}]"), message });
+            }
+            let models = list.iter().filter_map(|m| self.models.get(m).cloned()).collect();
+            self.tiers.insert(name.clone(), models);
+        }
+    }
+
+    /// Checks a route's names; faults are relative to the route's `ai:` block.
+    pub fn check_route(&self, route: &AiRoute) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut tier = |path: String, name: &String| {
+            if !self.tiers.contains_key(name) {
+                faults.push(Fault { path, message: unknown("tier", name, self.tiers.keys()) });
+            }
+        };
+        if let Some(name) = &route.tier {
+            tier("tier".to_owned(), name);
+        }
+        for (i, name) in route.fallback.iter().enumerate() {
+            tier(format!("fallback[{i}]"), name);
+        }
+        for (i, name) in route.models.iter().enumerate().filter(|(_, n)| !self.knows(n)) {
+            let message = unknown("model or tier", name, self.names());
+            faults.push(Fault { path: format!("models[{i}]"), message });
+        }
+        faults
+    }
+
+    /// Model names.
+    pub fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.values()
+    }
+
+    /// Tier names.
+    pub fn tiers(&self) -> impl Iterator<Item = &String> {
+        self.tiers.keys()
+    }
+
+    /// Whether `name` is a model or a tier.
+    pub fn knows(&self, name: &str) -> bool {
+        self.models.contains_key(name) || self.tiers.contains_key(name)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.models.keys().chain(self.tiers.keys())
+    }
+
+    /// Decides who may answer. The script's model or tier wins over the client's; the client's must be allowed on
+    /// the route.
+    pub fn choose(&self, asked: &str, script: Option<&str>, route: &AiRoute) -> Result<Choice, AiError> {
+        let name = match (script, asked) {
+            (Some(name), _) => name,
+            (None, AUTO) => route.tier.as_deref().ok_or_else(|| {
+                AiError::NoModel(format!("this route has no tier for the model \"auto\"; {}", self.offer(route)))
+            })?,
+            (None, name) => {
+                let allowed = route.models.is_empty() || route.models.iter().any(|m| m == name);
+                if !allowed || !self.knows(name) {
+                    return Err(self.no_model(name, route));
+                }
+                name
+            }
+        };
+        let first = self.stage(name).ok_or_else(|| self.no_model(name, route))?;
+        let fallback = route.fallback.iter().filter(|t| *t != name).filter_map(|t| self.stage(t)).collect();
+        Ok(Choice { name: name.to_owned(), first, fallback })
+    }
+
+    fn stage(&self, name: &str) -> Option<Stage> {
+        if let Some(models) = self.tiers.get(name) {
+            return Some(Stage { tier: Some(name.to_owned()), models: models.clone() });
+        }
+        self.models.get(name).map(|m| Stage { tier: None, models: vec![m.clone()] })
+    }
+
+    /// Names that clients of the route may use.
+    pub fn offered<'a>(&'a self, route: &'a AiRoute) -> impl Iterator<Item = &'a String> {
+        self.names().filter(|n| route.models.is_empty() || route.models.contains(n))
+    }
+
+    fn offer(&self, route: &AiRoute) -> String {
+        let names: Vec<&str> = self.offered(route).take(12).map(String::as_str).collect();
+        format!("use one of: {}", names.join(", "))
+    }
+
+    fn no_model(&self, name: &str, route: &AiRoute) -> AiError {
+        let shown: String = name.chars().take(64).collect();
+        let hint = nearest(name, self.offered(route)).map_or(String::new(), |n| format!(" Did you mean {n:?}?"));
+        AiError::NoModel(format!("no model or tier {shown:?} on this route.{hint} {}", self.offer(route)))
+    }
+}
+
+fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Secret>) -> Result<Provider, Fault> {
+    let fault = |field: &str, message: String| Fault { path: format!("ai.providers.{name}.{field}"), message };
+    let url = BaseUrl::parse(&p.base_url).map_err(|e| fault("base_url", e.to_string()))?;
+    let mut headers = HeaderMap::new();
+    for (field, value) in &p.headers {
+        let bad = |what: &str| fault(&format!("headers.{field}"), format!("this is no valid header {what}"));
+        let field = HeaderName::from_bytes(field.as_bytes()).map_err(|_| bad("name"))?;
+        headers.insert(field, HeaderValue::from_str(value).map_err(|_| bad("value"))?);
+    }
+    if let Some(key) = key {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+            .map_err(|_| fault("api_key", "the key has characters that no header may carry".to_owned()))?;
+        bearer.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, bearer);
+    }
+    let t = &p.timeouts;
+    let (connect, first_byte, between_bytes) = (t.connect.0, t.first_byte.0, t.between_bytes.0);
+    if connect.is_zero() || first_byte.is_zero() || between_bytes.is_zero() {
+        return Err(fault("timeouts", "a time limit must be longer than 0".to_owned()));
+    }
+    Ok(Provider { name: name.to_owned(), endpoint: Endpoint { url, connect, first_byte, between_bytes }, headers })
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    nearest(name, known).map_or_else(
+        || format!("there is no {what} {name:?}"),
+        |near| format!("there is no {what} {name:?}; did you mean {near:?}?"),
+    )
+}
+
+/// The most similar name, when one is similar at all.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    // The similarity is quadratic in the lengths, and `name` may come from a client.
+    let name: String = name.chars().take(64).collect();
+    known
+        .map(|k| (strsim::jaro_winkler(&name, k), k))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}

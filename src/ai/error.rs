@@ -1,0 +1,101 @@
+//! What can go wrong on an AI route, and its OpenAI-shaped answer: what, where, what to do.
+
+use crate::base::reply::Reply;
+use crate::base::source::Source;
+use http::{Method, StatusCode};
+use serde_json::json;
+
+/// Why a model call was refused or failed. Messages never carry keys, header values or provider URLs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AiError {
+    /// The body is not a JSON object that this endpoint takes.
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong and where.
+        message: String,
+        /// The field at fault.
+        param: Option<String>,
+        /// The machine-readable code.
+        code: &'static str,
+    },
+    /// The body is over `ai.max_body`.
+    #[error("the request body is larger than the limit of {bytes_max} bytes (ai.max_body)")]
+    TooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// Neither a model nor a tier.
+    #[error("{0}")]
+    NoModel(String),
+    /// A path that is no endpoint.
+    #[error("no AI endpoint at {0}; there are /chat/completions, /embeddings and /models under this route")]
+    NoEndpoint(String),
+    /// The right path with the wrong method.
+    #[error("this endpoint takes {allowed}")]
+    Method {
+        /// The method to use.
+        allowed: Method,
+    },
+    /// Every model failed and the last provider left no answer of its own to pass on.
+    #[error("{message}")]
+    Provider {
+        /// What happened, at which provider.
+        message: String,
+        /// Whether a time limit was the cause.
+        timeout: bool,
+        /// The reason of the last failure.
+        reason: &'static str,
+    },
+}
+
+impl AiError {
+    /// A fault in the body.
+    pub fn invalid(message: impl Into<String>, param: Option<&str>, code: &'static str) -> Self {
+        AiError::Invalid { message: message.into(), param: param.map(str::to_owned), code }
+    }
+
+    /// The one word for log, metric and header.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            AiError::Invalid { code, .. } => code,
+            AiError::TooLarge { .. } => "body_too_large",
+            AiError::NoModel(_) => "model_not_found",
+            AiError::NoEndpoint(_) => "no_endpoint",
+            AiError::Method { .. } => "method_not_allowed",
+            AiError::Provider { reason, .. } => reason,
+        }
+    }
+
+    /// The status that goes with it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            AiError::Invalid { .. } => StatusCode::BAD_REQUEST,
+            AiError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            AiError::NoModel(_) | AiError::NoEndpoint(_) => StatusCode::NOT_FOUND,
+            AiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            AiError::Provider { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,
+            AiError::Provider { .. } => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The answer for the client.
+    pub fn reply(&self) -> Reply {
+        let param = match self {
+            AiError::Invalid { param, .. } => param.clone(),
+            AiError::NoModel(_) => Some("model".to_owned()),
+            _ => None,
+        };
+        let kind = if self.status().is_server_error() { "api_error" } else { "invalid_request_error" };
+        let body = error_json(&self.to_string(), kind, param.as_deref(), self.reason());
+        let reply = Reply::json(self.status(), Source::Gateway, &body).because(self.reason());
+        match self {
+            AiError::Method { allowed } => reply.with(http::header::ALLOW, allowed.as_str()),
+            _ => reply,
+        }
+    }
+}
+
+/// The OpenAI error object, which their SDKs turn into typed exceptions.
+pub fn error_json(message: &str, kind: &str, param: Option<&str>, code: &str) -> serde_json::Value {
+    json!({ "error": { "message": message, "type": kind, "param": param, "code": code } })
+}

@@ -1,0 +1,88 @@
+//! Cache keys of model requests: equal requests share a key, and nothing that changes the answer is left out.
+
+use super::canon;
+use super::prompt::{Prompt, part_text};
+use crate::base::ids::sha256_parts;
+use serde_json::{Map, Value};
+
+/// A SHA-256 digest that stands for a request.
+pub type Key = [u8; 32];
+
+/// What a key covers beside the request itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope<'a> {
+    /// Whose cache it is; answers never cross tenants.
+    pub tenant: &'a str,
+    /// The route's name.
+    pub route: &'a str,
+    /// The revision of the policy that decided.
+    pub policy: &'a str,
+    /// The model or tier decided on, with the models behind it.
+    pub target: &'a str,
+}
+
+/// Fields that do not change the answer: how it is delivered, who is billed, how the provider caches its prefix.
+const NEUTRAL: [&str; 10] = [
+    "model",
+    "stream",
+    "stream_options",
+    "user",
+    "metadata",
+    "store",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+];
+
+fn telling(prompt: &Prompt) -> impl Iterator<Item = (&str, &Value)> {
+    prompt.fields.iter().map(|(k, v)| (k.as_str(), v)).filter(|(k, _)| !NEUTRAL.contains(k))
+}
+
+/// The key of the exact cache: everything that changes the answer. The requested model stands in the scope's
+/// target, as the script decided it.
+pub fn exact(prompt: &Prompt, scope: &Scope<'_>) -> Key {
+    let mut text = String::with_capacity(1024);
+    canon::object(telling(prompt), &mut text);
+    digest("exact", prompt, scope, &text)
+}
+
+/// The partition of the semantic cache: everything that changes the answer except the text of the last user message.
+pub fn partition(prompt: &Prompt, scope: &Scope<'_>) -> Key {
+    let blank = match prompt.messages().split_last() {
+        Some((last, earlier)) => {
+            let mut all: Vec<Value> = earlier.to_vec();
+            all.push(without_text(last));
+            Value::Array(all)
+        }
+        None => Value::Null,
+    };
+    let fields = telling(prompt).map(|(k, v)| (k, if k == "messages" { &blank } else { v }));
+    let mut text = String::with_capacity(1024);
+    canon::object(fields, &mut text);
+    digest("semantic", prompt, scope, &text)
+}
+
+/// The message with its text emptied; parts that are not text stay, in their places.
+fn without_text(message: &Value) -> Value {
+    let Value::Object(fields) = message else { return message.clone() };
+    let mut out: Map<String, Value> = fields.clone();
+    match out.get_mut("content") {
+        Some(Value::String(s)) => s.clear(),
+        Some(Value::Array(parts)) => {
+            for part in parts.iter_mut().filter(|p| part_text(p).is_some()) {
+                if let Some(text) = part.get_mut("text") {
+                    *text = Value::from("");
+                }
+            }
+        }
+        _ => {}
+    }
+    Value::Object(out)
+}
+
+fn digest(kind: &str, prompt: &Prompt, scope: &Scope<'_>, text: &str) -> Key {
+    let operation = prompt.operation.as_str();
+    let parts = ["1", kind, operation, scope.tenant, scope.route, scope.policy, scope.target, text];
+    sha256_parts(parts.map(str::as_bytes))
+}

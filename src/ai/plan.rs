@@ -1,0 +1,117 @@
+//! Which caches take part in a call, decided once before anything is asked.
+
+use super::call::CacheOutcome;
+use super::catalog::Choice;
+use super::collapse::InFlight;
+use super::error::AiError;
+use super::exact::{ExactCache, Stored};
+use super::headers::{CacheMode, ClientWish};
+use super::key::{self, Key, Scope};
+use super::prompt::{Operation, Prompt};
+use super::seam::{Query, SemanticLookup, unfit};
+use super::settle::Keeper;
+use super::{AiDirectives, AnswerCache, Context};
+use crate::base::ids::{hex, sha256_parts};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The part that the caches play in a call.
+pub struct CachePlan {
+    /// The request's key, unless no cache takes part.
+    pub key: Option<Key>,
+    /// The semantic cache and what to ask it.
+    pub semantic: Option<(Arc<dyn SemanticLookup>, Query)>,
+    /// The calls in flight to join.
+    pub collapse: Option<(Arc<InFlight>, Key)>,
+    /// What the record says unless a cache answers.
+    pub outcome: CacheOutcome,
+    /// Why a cache takes no part; empty otherwise.
+    pub reason: &'static str,
+    exact: Option<Arc<ExactCache>>,
+    refresh: bool,
+    ttl: Option<Duration>,
+}
+
+impl CachePlan {
+    /// Decides from the route's cache, the script's directives and the client's wish, the narrowest of which wins.
+    pub fn make(
+        prompt: &Prompt,
+        directives: &AiDirectives,
+        context: &Context,
+        choice: &Choice,
+        cache: Option<&Arc<AnswerCache>>,
+    ) -> Result<CachePlan, AiError> {
+        let wish = ClientWish::read(&context.headers)?;
+        let Some(cache) = cache else { return Ok(CachePlan::bypass("no_cache")) };
+        let script = directives.cache.unwrap_or(CacheMode::Semantic);
+        let client = wish.at_most.unwrap_or(CacheMode::Semantic);
+        if script == CacheMode::None {
+            return Ok(CachePlan::bypass("policy"));
+        }
+        if client == CacheMode::None {
+            return Ok(CachePlan::bypass("client"));
+        }
+        let fingerprint = choice.fingerprint();
+        let scope =
+            Scope { tenant: &context.tenant, route: &context.route, policy: &context.policy, target: &fingerprint };
+        let key = key::exact(prompt, &scope);
+        let mut plan = CachePlan::bypass("");
+        plan.outcome = if wish.refresh { CacheOutcome::Refresh } else { CacheOutcome::Miss };
+        (plan.key, plan.exact, plan.ttl, plan.refresh) = (Some(key), cache.exact.clone(), directives.ttl, wish.refresh);
+        if wish.refresh {
+            return Ok(plan);
+        }
+        plan.collapse = Some((cache.in_flight.clone(), key));
+        if script.min(client) == CacheMode::Semantic && prompt.operation == Operation::Chat {
+            if let Some(semantic) = &cache.semantic {
+                match unfit(prompt) {
+                    Some(reason) => plan.reason = reason,
+                    None => {
+                        let query = query(prompt, directives, &scope, (semantic.threshold, semantic.ttl));
+                        let query = Query { model: choice.name.clone(), ..query };
+                        plan.semantic = Some((semantic.cache.clone(), query));
+                    }
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    fn bypass(reason: &'static str) -> CachePlan {
+        CachePlan {
+            key: None,
+            semantic: None,
+            collapse: None,
+            outcome: CacheOutcome::Bypass,
+            reason,
+            exact: None,
+            refresh: false,
+            ttl: None,
+        }
+    }
+
+    /// The stored answer to an equal request, with its age.
+    pub fn exact_for_reading(&self) -> Option<(Arc<Stored>, Duration)> {
+        if self.refresh {
+            return None;
+        }
+        self.exact.as_ref()?.get(self.key.as_ref()?)
+    }
+
+    /// Where the exact cache wants the answer.
+    pub fn place(&self) -> Option<(Key, Arc<dyn Keeper>, Option<Duration>)> {
+        let keeper: Arc<dyn Keeper> = self.exact.clone()?;
+        Some((self.key?, keeper, self.ttl))
+    }
+}
+
+fn query(prompt: &Prompt, directives: &AiDirectives, scope: &Scope<'_>, bounds: (f32, Duration)) -> Query {
+    Query {
+        partition: key::partition(prompt, scope),
+        tenant: hex(&sha256_parts([scope.tenant.as_bytes()])),
+        model: String::new(),
+        text: prompt.facts.text.clone(),
+        threshold: directives.threshold.unwrap_or(bounds.0),
+        ttl: directives.ttl.unwrap_or(bounds.1),
+    }
+}

@@ -1,0 +1,66 @@
+//! What a call costs: integer arithmetic on prices per million tokens.
+
+use super::usage::Usage;
+use crate::base::units::Money;
+use crate::config::ai::{Price, PriceList};
+
+/// A price in whole trillionths of a dollar per token, which is a millionth of a dollar per million tokens: fine
+/// enough for every published price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    input: u64,
+    output: u64,
+    cache_read: u64,
+}
+
+/// A price list that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PriceError {
+    /// Not the YAML of a price list.
+    #[error("the price list is not valid: {0}")]
+    Yaml(String),
+    /// A negative or absurd number.
+    #[error("the price of {model} is out of range: give US dollars per million tokens, 0 to 1000000")]
+    Range {
+        /// The model.
+        model: String,
+    },
+}
+
+impl Rate {
+    /// From a price as written; `None` when a number is negative, not finite or over a dollar per token.
+    pub fn new(p: &Price) -> Option<Rate> {
+        let input = pico(p.input)?;
+        let cache_read = p.cache_read.map_or(Some(input), pico)?;
+        Some(Rate { input, output: pico(p.output)?, cache_read })
+    }
+
+    /// The cost of these tokens, rounded to the nearest billionth of a dollar. Tokens written to the provider's
+    /// cache and audio tokens count at the plain price, as this list knows no other.
+    pub fn cost(&self, u: &Usage) -> Money {
+        let part = |tokens: u64, rate: u64| u128::from(tokens) * u128::from(rate);
+        let fresh = u.uncached_in + u.cache_write + u.audio_in;
+        let pico = part(fresh, self.input) + part(u.cache_read, self.cache_read) + part(u.output(), self.output);
+        Money { nano_usd: u64::try_from((pico + 500) / 1000).unwrap_or(u64::MAX) }
+    }
+}
+
+/// Dollars per million tokens as whole trillionths of a dollar per token.
+fn pico(usd_per_million: f64) -> Option<u64> {
+    if !(0.0..=1e6).contains(&usd_per_million) {
+        return None;
+    }
+    // Money counts billionths, so a thousandth of the wanted number is what it can give exactly.
+    Some(Money::from_usd(usd_per_million * 1e-3).nano_usd)
+}
+
+/// Reads a price list; every price is checked.
+pub fn parse_list(yaml: &str) -> Result<PriceList, PriceError> {
+    let list: PriceList = serde_yaml::from_str(yaml).map_err(|e| PriceError::Yaml(e.to_string()))?;
+    for (model, price) in &list.models {
+        if Rate::new(price).is_none() {
+            return Err(PriceError::Range { model: model.clone() });
+        }
+    }
+    Ok(list)
+}

@@ -1,0 +1,240 @@
+//! One model request, read once: what it asks (for the policy and the caches) and its original bytes (for the provider).
+
+use super::error::AiError;
+use super::json::{Edit, Strict, ask_for_usage, members, splice};
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Map, Value};
+use std::ops::Range;
+
+/// What a request asks for, after OpenTelemetry's `gen_ai.operation.name`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `POST …/chat/completions`.
+    Chat,
+    /// `POST …/embeddings`.
+    Embeddings,
+    /// `GET …/models`.
+    Models,
+}
+
+impl Operation {
+    /// The operation at `path`, which ends in the endpoint's name whatever prefix the route has.
+    pub fn of(method: &Method, path: &str) -> Result<Operation, AiError> {
+        let path = path.trim_end_matches('/');
+        let (operation, allowed) = if path.ends_with("/chat/completions") {
+            (Operation::Chat, Method::POST)
+        } else if path.ends_with("/embeddings") {
+            (Operation::Embeddings, Method::POST)
+        } else if path.ends_with("/models") {
+            (Operation::Models, Method::GET)
+        } else {
+            return Err(AiError::NoEndpoint(path.to_owned()));
+        };
+        if *method == allowed { Ok(operation) } else { Err(AiError::Method { allowed }) }
+    }
+
+    /// The one spelling used in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Chat => "chat",
+            Operation::Embeddings => "embeddings",
+            Operation::Models => "models",
+        }
+    }
+
+    /// The provider's path, appended to its base URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Operation::Chat => "/chat/completions",
+            Operation::Embeddings => "/embeddings",
+            Operation::Models => "/models",
+        }
+    }
+}
+
+/// What the policy script and the caches want to know about a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// The model or tier as the client wrote it.
+    pub model: String,
+    /// The text of the last user message, its text parts joined by newlines.
+    pub text: String,
+    /// The text of all system and developer messages.
+    pub system: String,
+    /// Characters of text in all messages.
+    pub chars: usize,
+    /// User messages.
+    pub turns: usize,
+    /// Messages of any role.
+    pub messages: usize,
+    /// Tools offered to the model.
+    pub tools: usize,
+    /// Message parts that are not text (images, audio, files).
+    pub parts: usize,
+    /// Whether the client wants a stream.
+    pub stream: bool,
+    /// Whether the client wants a usage chunk at the end of the stream.
+    pub wants_usage: bool,
+    /// The sampling temperature, where given.
+    pub temperature: Option<f64>,
+    /// The limit on output tokens, where given.
+    pub max_tokens: Option<u64>,
+    /// How many answers are wanted.
+    pub n: u64,
+}
+
+/// One model request.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// What it asks for.
+    pub operation: Operation,
+    /// What it says.
+    pub facts: Facts,
+    /// Its fields, parsed.
+    pub(super) fields: Map<String, Value>,
+    body: Bytes,
+    model_at: Range<usize>,
+    stream_options_at: Option<Range<usize>>,
+}
+
+/// Reads a request body. Every fault is named with its place.
+pub fn parse(operation: Operation, body: Bytes, bytes_max: usize) -> Result<Prompt, AiError> {
+    if operation == Operation::Models {
+        let (facts, fields) = (Facts::default(), Map::new());
+        return Ok(Prompt { operation, facts, fields, body: Bytes::new(), model_at: 0..0, stream_options_at: None });
+    }
+    if body.len() > bytes_max {
+        return Err(AiError::TooLarge { bytes_max });
+    }
+    let not_json = |e: &dyn std::fmt::Display| {
+        AiError::invalid(format!("the request body is not valid JSON: {e}"), None, "invalid_json")
+    };
+    let text = std::str::from_utf8(&body).map_err(|e| not_json(&e))?;
+    let Strict(document) = serde_json::from_str(text).map_err(|e| not_json(&e))?;
+    let Value::Object(fields) = document else {
+        let message = "the request body must be a JSON object, such as {\"model\": \"auto\", \"messages\": [...]}";
+        return Err(AiError::invalid(message, None, "invalid_json"));
+    };
+    let places = members(text).map_err(|e| not_json(&e))?;
+    let place = |name: &str| places.iter().find(|(key, _)| key == name).map(|(_, span)| span.clone());
+    let facts = match operation {
+        Operation::Chat => chat_facts(&fields)?,
+        _ => embeddings_facts(&fields)?,
+    };
+    let model_at = place("model").unwrap_or_default();
+    let stream_options_at = place("stream_options");
+    Ok(Prompt { operation, facts, fields, model_at, stream_options_at, body })
+}
+
+impl Prompt {
+    /// The body for a provider: the original bytes with the model's name replaced and, in a stream, usage asked for.
+    pub fn body_for(&self, model: &str) -> Bytes {
+        let Ok(text) = std::str::from_utf8(&self.body) else { return self.body.clone() };
+        let mut edits = Vec::new();
+        if model != self.facts.model {
+            edits.push(Edit { span: self.model_at.clone(), text: Value::from(model).to_string() });
+        }
+        if self.facts.stream && !self.facts.wants_usage {
+            edits.extend(ask_for_usage(text, self.stream_options_at.as_ref()));
+        }
+        if edits.is_empty() { self.body.clone() } else { splice(text, edits).into() }
+    }
+
+    /// The chat messages; empty for other operations.
+    pub(super) fn messages(&self) -> &[Value] {
+        self.fields.get("messages").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn embeddings_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
+    let model = model_name(fields)?;
+    let text = match fields.get("input") {
+        Some(Value::String(s)) => s.clone(),
+        Some(Value::Array(all)) if !all.is_empty() => {
+            all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+        }
+        _ => return Err(missing("input", "a string or a list of strings or tokens")),
+    };
+    let chars = text.chars().count();
+    Ok(Facts { model, text, chars, n: 1, ..Facts::default() })
+}
+
+fn chat_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
+    let mut facts = Facts { model: model_name(fields)?, n: 1, ..Facts::default() };
+    let messages = match fields.get("messages") {
+        Some(Value::Array(all)) if !all.is_empty() => all,
+        _ => return Err(missing("messages", "a list of at least one message")),
+    };
+    facts.messages = messages.len();
+    for (i, message) in messages.iter().enumerate() {
+        let Some(role) = message.get("role").and_then(Value::as_str) else {
+            return Err(missing(&format!("messages[{i}].role"), "a string such as \"user\""));
+        };
+        let (text, parts) = text_of(message.get("content"));
+        facts.chars += text.chars().count();
+        facts.parts += parts;
+        match role {
+            "system" | "developer" => {
+                if !facts.system.is_empty() {
+                    facts.system.push('\n');
+                }
+                facts.system.push_str(&text);
+            }
+            "user" => {
+                facts.turns += 1;
+                facts.text = text;
+            }
+            _ => {}
+        }
+    }
+    facts.tools = fields.get("tools").and_then(Value::as_array).map_or(0, Vec::len);
+    facts.stream = flag(fields.get("stream"), "stream")?;
+    let options = fields.get("stream_options").and_then(|o| o.get("include_usage"));
+    facts.wants_usage = flag(options, "stream_options.include_usage")?;
+    facts.temperature = fields.get("temperature").and_then(Value::as_f64);
+    let limit = fields.get("max_completion_tokens").or_else(|| fields.get("max_tokens"));
+    facts.max_tokens = limit.and_then(Value::as_u64);
+    facts.n = fields.get("n").and_then(Value::as_u64).unwrap_or(1);
+    Ok(facts)
+}
+
+/// The text of a message's content, its text parts joined by newlines, and how many parts are not text.
+pub(super) fn text_of(content: Option<&Value>) -> (String, usize) {
+    match content {
+        Some(Value::String(s)) => (s.clone(), 0),
+        Some(Value::Array(parts)) => {
+            let texts: Vec<&str> = parts.iter().filter_map(part_text).collect();
+            let others = parts.len().saturating_sub(texts.len());
+            (texts.join("\n"), others)
+        }
+        _ => (String::new(), 0),
+    }
+}
+
+/// The text of a text part.
+pub(super) fn part_text(part: &Value) -> Option<&str> {
+    match part.get("type").and_then(Value::as_str) {
+        Some("text") => part.get("text").and_then(Value::as_str),
+        _ => None,
+    }
+}
+
+fn model_name(fields: &Map<String, Value>) -> Result<String, AiError> {
+    match fields.get("model") {
+        Some(Value::String(s)) if !s.is_empty() => Ok(s.clone()),
+        _ => Err(missing("model", "a model or tier name, or \"auto\"")),
+    }
+}
+
+fn missing(param: &str, wanted: &str) -> AiError {
+    AiError::invalid(format!("{param} must be {wanted}"), Some(param), "invalid_value")
+}
+
+fn flag(v: Option<&Value>, param: &str) -> Result<bool, AiError> {
+    match v {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(b)) => Ok(*b),
+        Some(_) => Err(missing(param, "true or false")),
+    }
+}

@@ -1,0 +1,311 @@
+//! One try at one provider: the request as the provider wants it, and a verdict on what came back.
+
+use super::catalog::Model;
+use super::error::{AiError, error_json};
+use super::prompt::{Operation, Prompt};
+use super::record::has_content;
+use super::replay;
+use super::sse::{DONE, Frame, Parser};
+use crate::fetch::{FetchError, Fetched, Fetcher};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use serde_json::Value;
+use std::time::Duration;
+
+/// The largest complete answer.
+pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// The largest error body that is read and passed on.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+/// Events held back at most while waiting to see whether a stream starts with an error.
+const PEEK_FRAMES_MAX: usize = 8;
+
+/// Request fields of the client that reach the provider. Never its credentials, and nothing that selects an account
+/// (`openai-organization`, `openai-project`): the key is the gateway's.
+const FORWARDED: [&str; 3] = ["openai-beta", "x-client-request-id", "idempotency-key"];
+/// Answer fields of the provider that reach the client.
+const RETURNED: [&str; 10] = [
+    "openai-processing-ms",
+    "openai-version",
+    "retry-after",
+    "retry-after-ms",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+];
+
+/// A provider's good answer.
+pub enum Opened {
+    /// A complete JSON answer.
+    Whole {
+        /// Fields for the client.
+        headers: HeaderMap,
+        /// The bytes as received.
+        body: Bytes,
+        /// The same, parsed.
+        json: Value,
+    },
+    /// A stream that has begun well.
+    Live {
+        /// Fields for the client.
+        headers: HeaderMap,
+        /// The stream.
+        live: Box<Live>,
+    },
+}
+
+/// A provider's answer that is final although it is no success: the request itself is at fault.
+#[derive(Debug)]
+pub struct Passed {
+    /// The provider's status.
+    pub status: StatusCode,
+    /// Fields for the client.
+    pub headers: HeaderMap,
+    /// An OpenAI-shaped body.
+    pub body: Bytes,
+}
+
+/// A try that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The one word for the log.
+    pub reason: &'static str,
+    /// The provider's status, if there was one.
+    pub status: Option<StatusCode>,
+    /// `Retry-After`.
+    pub retry_after: Option<Duration>,
+    /// Whether another model may be tried.
+    pub next: bool,
+    /// What the client gets if nothing else is tried.
+    pub passed: Result<Passed, AiError>,
+}
+
+/// A running stream: frames as the provider produces them.
+pub struct Live {
+    /// Frames already read, in order.
+    pub peeked: Vec<Frame>,
+    fetched: Fetched,
+    parser: Parser,
+    ended: bool,
+}
+
+impl Live {
+    /// The next frames; `None` at the provider's clean end.
+    pub async fn frames(&mut self) -> Result<Option<Vec<Frame>>, &'static str> {
+        if !self.peeked.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.peeked)));
+        }
+        if self.ended {
+            return Ok(None);
+        }
+        match self.fetched.chunk().await {
+            Ok(Some(bytes)) => self.parser.push(&bytes).map(Some).map_err(|_| "event_too_large"),
+            Ok(None) => {
+                self.ended = true;
+                Ok(Some(self.parser.finish().into_iter().collect()))
+            }
+            Err(e) => Err(e.as_str()),
+        }
+    }
+
+    /// Reads what follows the last event, so that the connection can serve again; gives up after a second.
+    pub fn drain(mut self) {
+        if !self.ended {
+            tokio::spawn(async move {
+                let rest = async { while let Ok(Some(_)) = self.fetched.chunk().await {} };
+                let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+            });
+        }
+    }
+}
+
+/// Asks one model.
+pub async fn ask(fetcher: &Fetcher, model: &Model, prompt: &Prompt, client: &HeaderMap) -> Result<Opened, Failure> {
+    let headers = request_headers(model, prompt.facts.stream, client);
+    let (path, body) = (prompt.operation.path(), prompt.body_for(&model.upstream));
+    let sent = fetcher.send(&model.provider.endpoint, Method::POST, path, headers, body).await;
+    let fetched = sent.map_err(|e| unreachable(model, &e))?;
+    if !fetched.status.is_success() {
+        return Err(refused(model, fetched).await);
+    }
+    let kind = media_type(&fetched.headers);
+    match (prompt.facts.stream, kind.as_str()) {
+        (true, "text/event-stream") => open_stream(model, fetched).await,
+        (stream, "application/json") => {
+            let opened = open_whole(model, prompt.operation, fetched).await?;
+            if stream { as_stream(model, prompt, opened) } else { Ok(opened) }
+        }
+        _ => Err(garbage(model, "an answer of another media type than asked for")),
+    }
+}
+
+fn request_headers(model: &Model, stream: bool, client: &HeaderMap) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    for name in FORWARDED.map(HeaderName::from_static) {
+        if let Some(value) = client.get(&name) {
+            out.insert(name, value.clone());
+        }
+    }
+    let accept = if stream { "text/event-stream" } else { "application/json" };
+    out.insert(header::ACCEPT, HeaderValue::from_static(accept));
+    out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    out.insert(header::USER_AGENT, HeaderValue::from_static(concat!("sluicegate/", env!("CARGO_PKG_VERSION"))));
+    out.extend(model.provider.headers.iter().map(|(n, v)| (n.clone(), v.clone())));
+    out
+}
+
+fn returned(headers: &HeaderMap) -> HeaderMap {
+    let known = RETURNED.map(HeaderName::from_static);
+    known.into_iter().filter_map(|n| headers.get(&n).map(|v| (n.clone(), v.clone()))).collect()
+}
+
+/// The media type without parameters; an encoded body is no media type that was asked for.
+fn media_type(headers: &HeaderMap) -> String {
+    let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes() != b"identity");
+    let text = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if encoded { String::new() } else { essence }
+}
+
+async fn open_whole(model: &Model, operation: Operation, fetched: Fetched) -> Result<Opened, Failure> {
+    let headers = returned(&fetched.headers);
+    let body = fetched.bytes(ANSWER_BYTES_MAX).await.map_err(|e| unreachable(model, &e))?;
+    let Ok(json) = serde_json::from_slice::<Value>(&body) else {
+        return Err(garbage(model, "a body that is not JSON"));
+    };
+    if json.get("error").is_some_and(|e| !e.is_null()) {
+        return Err(error_in_success(model, &json));
+    }
+    let list = if operation == Operation::Chat { "choices" } else { "data" };
+    match json.get(list) {
+        Some(Value::Array(_)) => Ok(Opened::Whole { headers, body, json }),
+        _ => Err(garbage(model, "JSON that is no answer to this request")),
+    }
+}
+
+/// A provider that answers a streaming request with one complete JSON: the client gets its stream all the same.
+fn as_stream(model: &Model, prompt: &Prompt, opened: Opened) -> Result<Opened, Failure> {
+    let Opened::Whole { headers, json, .. } = opened else { return Ok(opened) };
+    let text = replay::stream(&json, prompt.facts.wants_usage);
+    let body = text.ok_or_else(|| garbage(model, "JSON that is no answer to this request"))?.into();
+    Ok(Opened::Whole { headers, body, json })
+}
+
+/// Looks at a stream's first events: an error before any content is a failure like any other, and the next model
+/// can still be tried.
+async fn open_stream(model: &Model, fetched: Fetched) -> Result<Opened, Failure> {
+    let headers = returned(&fetched.headers);
+    let mut live = Live { peeked: Vec::new(), fetched, parser: Parser::default(), ended: false };
+    let mut seen: Vec<Frame> = Vec::new();
+    let mut begun = false;
+    while !begun && seen.len() < PEEK_FRAMES_MAX {
+        let more = live.frames().await.map_err(|reason| broken(model, reason))?;
+        let Some(frames) = more else { return Err(broken(model, "cut")) };
+        for frame in &frames {
+            begun |= begins(model, frame)?;
+        }
+        seen.extend(frames);
+    }
+    live.peeked = seen;
+    Ok(Opened::Live { headers, live: Box::new(live) })
+}
+
+/// Whether a frame carries content. An error, a malformed event or an empty stream is a failure.
+fn begins(model: &Model, frame: &Frame) -> Result<bool, Failure> {
+    let Some(data) = &frame.data else { return Ok(false) };
+    if data == DONE {
+        return Err(garbage(model, "an empty stream"));
+    }
+    let Ok(chunk) = serde_json::from_str::<Value>(data) else {
+        return Err(garbage(model, "an event that is not JSON"));
+    };
+    if chunk.get("error").is_some_and(|e| !e.is_null()) {
+        return Err(error_in_success(model, &chunk));
+    }
+    let choices = chunk.get("choices").and_then(Value::as_array);
+    Ok(choices.into_iter().flatten().filter_map(Value::as_object).any(has_content))
+}
+
+/// A status other than 2xx.
+async fn refused(model: &Model, fetched: Fetched) -> Failure {
+    let (status, headers) = (fetched.status, returned(&fetched.headers));
+    let after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
+    let body = fetched.bytes(ERROR_BYTES_MAX).await.unwrap_or_default();
+    let name = &model.provider.name;
+    let (reason, next) = match status.as_u16() {
+        401 | 403 => ("provider_auth", true),
+        404 => ("provider_not_found", true),
+        408 => ("provider_timeout", true),
+        429 => ("provider_rate_limited", true),
+        500..=599 => ("provider_error", true),
+        300..=399 => ("provider_redirect", true),
+        _ => ("provider_refused", false),
+    };
+    let shaped = || passable(&body).unwrap_or_else(|| wrapped(name, status));
+    let passed = match status.as_u16() {
+        // A provider's words about the key are about the gateway's key: none of the client's business.
+        401 | 403 => Err(failed(format!("the provider {name:?} refused the gateway's credentials"), false, reason)),
+        300..=399 => Err(failed(format!("the provider {name:?} answered with a redirect"), false, reason)),
+        _ => Ok(Passed { status, headers, body: shaped() }),
+    };
+    Failure { reason, status: Some(status), retry_after: after.map(Duration::from_secs), next, passed }
+}
+
+/// A provider's own error body, if it is OpenAI-shaped.
+fn passable(body: &Bytes) -> Option<Bytes> {
+    let json: Value = serde_json::from_slice(body).ok()?;
+    json.get("error")?.get("message")?.as_str()?;
+    Some(body.clone())
+}
+
+fn wrapped(provider: &str, status: StatusCode) -> Bytes {
+    let message = format!("the provider {provider:?} answered with status {}", status.as_u16());
+    error_json(&message, "api_error", None, "provider_error").to_string().into()
+}
+
+/// An error object in an answer of status 200.
+fn error_in_success(model: &Model, json: &Value) -> Failure {
+    let code = json.pointer("/error/code").or_else(|| json.pointer("/error/status"));
+    let told = code.and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok());
+    let status = told.and_then(|c| StatusCode::from_u16(c).ok()).filter(|s| s.is_client_error() || s.is_server_error());
+    let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
+    let body = match json.pointer("/error/message").and_then(Value::as_str) {
+        Some(_) => Bytes::from(serde_json::json!({ "error": json.get("error") }).to_string()),
+        None => wrapped(&model.provider.name, status),
+    };
+    let passed = if matches!(status.as_u16(), 401 | 403) {
+        let message = format!("the provider {:?} refused the gateway's credentials", model.provider.name);
+        Err(failed(message, false, "provider_auth"))
+    } else {
+        Ok(Passed { status, headers: HeaderMap::new(), body })
+    };
+    let reason = "provider_error_in_success";
+    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed }
+}
+
+fn unreachable(model: &Model, e: &FetchError) -> Failure {
+    let message = format!("the provider {:?} gave no answer: {e}", model.provider.name);
+    let passed = Err(failed(message, e.is_timeout(), e.as_str()));
+    Failure { reason: e.as_str(), status: None, retry_after: None, next: true, passed }
+}
+
+fn broken(model: &Model, reason: &'static str) -> Failure {
+    let message =
+        format!("the stream of the provider {:?} broke before its first content: {reason}", model.provider.name);
+    let passed = Err(failed(message, reason.ends_with("timeout"), reason));
+    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed }
+}
+
+fn garbage(model: &Model, what: &str) -> Failure {
+    let reason = "provider_garbage";
+    let message = format!("the provider {:?} sent {what}", model.provider.name);
+    let passed = Err(failed(message, false, reason));
+    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed }
+}
+
+fn failed(message: String, timeout: bool, reason: &'static str) -> AiError {
+    AiError::Provider { message, timeout, reason }
+}

@@ -1,0 +1,112 @@
+//! The seam to the semantic cache: what the pipeline asks of it, and when a prompt may not be asked at all.
+
+use super::prompt::Prompt;
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Conversations with more user messages than this are too particular to share answers.
+const TURNS_MAX: usize = 6;
+/// Above this temperature the client wants variety.
+const TEMPERATURE_MAX: f64 = 1.0;
+
+/// A look-up in the semantic cache.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    /// Everything but the last user text; only entries of the same partition may match.
+    pub partition: [u8; 32],
+    /// The tenant's SHA-256, in hex.
+    pub tenant: String,
+    /// The model or tier decided on.
+    pub model: String,
+    /// The last user text.
+    pub text: String,
+    /// The least similarity of a hit.
+    pub threshold: f32,
+    /// How long the answer may be served if it gets stored.
+    pub ttl: Duration,
+}
+
+/// An answer as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The complete `chat.completion` JSON.
+    pub body: Bytes,
+    /// The configured name of the model that gave it.
+    pub model: String,
+    /// Input tokens it took.
+    pub prompt_tokens: u64,
+    /// Output tokens it took.
+    pub completion_tokens: u64,
+    /// What it cost, in billionths of a US dollar; 0 where unknown.
+    pub cost_nano_usd: u64,
+    /// Seconds the provider took.
+    pub seconds: f64,
+}
+
+/// An entry that answers the question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// The stored answer.
+    pub answer: Answer,
+    /// How similar the questions are.
+    pub score: f32,
+    /// How old the answer is.
+    pub age: Duration,
+    /// The entry's id.
+    pub id: String,
+}
+
+/// What a look-up brought.
+pub enum Lookup {
+    /// A stored answer.
+    Hit(Hit),
+    /// None; a new answer may be filed under this ticket.
+    Miss(Box<dyn Ticket>),
+    /// The semantic cache takes no part, for this reason.
+    Bypass(&'static str),
+}
+
+/// The place that a miss reserved: it remembers what the look-up computed (the vector), so that filing is cheap.
+#[async_trait]
+pub trait Ticket: Send {
+    /// Files the answer. Failures are the cache's own business: the client has been served.
+    async fn store(self: Box<Self>, answer: Answer);
+}
+
+/// A semantic cache. It never fails outward: an unreachable store is a bypass.
+#[async_trait]
+pub trait SemanticLookup: Send + Sync {
+    /// Looks for an answer to the same question in other words.
+    async fn lookup(&self, query: &Query) -> Lookup;
+}
+
+/// Why a prompt is not for the semantic cache; `None` when it is.
+pub fn unfit(prompt: &Prompt) -> Option<&'static str> {
+    let messages = prompt.messages();
+    let last_role = messages.last().and_then(|m| m.get("role")).and_then(Value::as_str);
+    if last_role != Some("user") {
+        return Some("last_role_not_user");
+    }
+    if messages.iter().any(uses_tools) {
+        return Some("tools_in_history");
+    }
+    let facts = &prompt.facts;
+    if facts.n > 1 {
+        return Some("many_choices");
+    }
+    if facts.temperature.is_some_and(|t| t > TEMPERATURE_MAX) {
+        return Some("temperature");
+    }
+    if facts.turns > TURNS_MAX {
+        return Some("too_many_turns");
+    }
+    if facts.text.trim().is_empty() { Some("no_text") } else { None }
+}
+
+fn uses_tools(message: &Value) -> bool {
+    let role = message.get("role").and_then(Value::as_str);
+    let called = ["tool_calls", "function_call"].iter().any(|k| message.get(k).is_some_and(|v| !v.is_null()));
+    called || matches!(role, Some("tool" | "function"))
+}

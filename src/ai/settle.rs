@@ -1,0 +1,169 @@
+//! The end of a call that a provider answered: bill it, store it, hand it to those who wait, close the record.
+
+use super::call::{CallRecord, Ending};
+use super::catalog::Model;
+use super::collapse::Lead;
+use super::exact::{ExactCache, Stored};
+use super::key::Key;
+use super::seam::{Answer, Ticket};
+use super::usage::Usage;
+use crate::base::clock::Clock;
+use bytes::Bytes;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a complete answer is to be filed.
+#[derive(Default)]
+pub struct Files {
+    /// The exact cache, the key and the time to live.
+    pub exact: Option<(Key, Arc<dyn Keeper>, Option<Duration>)>,
+    /// The place that the semantic look-up reserved.
+    pub ticket: Option<Box<dyn Ticket>>,
+    /// Those who wait for the same answer.
+    pub lead: Option<Lead>,
+}
+
+/// What stores exact answers (the exact cache of an answer cache).
+pub trait Keeper: Send + Sync {
+    /// Stores an answer.
+    fn keep(&self, key: Key, stored: Arc<Stored>, ttl: Option<Duration>);
+}
+
+impl Keeper for ExactCache {
+    fn keep(&self, key: Key, stored: Arc<Stored>, ttl: Option<Duration>) {
+        self.put(key, stored, ttl);
+    }
+}
+
+/// A call whose provider is answering. Dropped before its end, it says that the client left.
+pub struct Settle {
+    /// The record to complete.
+    pub record: Arc<CallRecord>,
+    /// Where to file the answer.
+    pub files: Files,
+    /// The model that answers.
+    pub model: Arc<Model>,
+    /// The tier it answers for.
+    pub tier: Option<String>,
+    /// Whether it stands in for the chosen ones; its answer is then not kept, so that it does not outlive the outage.
+    pub stand_in: bool,
+    /// The gateway's clock.
+    pub clock: Clock,
+    /// When the request came, on that clock.
+    pub started: Duration,
+    /// When the provider was asked, on that clock.
+    pub asked: Duration,
+}
+
+impl Settle {
+    /// The first content has come.
+    pub fn first_content(&self) {
+        let since = self.clock.elapsed().saturating_sub(self.started);
+        self.record.note(|c| {
+            c.first_content.get_or_insert(since);
+        });
+    }
+
+    /// The answer is complete; `usage` is the provider's object. `body` is the whole JSON answer, where it could be
+    /// recorded.
+    pub fn complete(mut self, usage: Option<&Value>, answer: Option<(&Value, Bytes)>) {
+        let now = self.clock.elapsed();
+        let usage = usage.and_then(Usage::from_openai);
+        let cost = usage.as_ref().zip(self.model.rate).map(|(u, rate)| rate.cost(u));
+        let files = std::mem::take(&mut self.files);
+        let mut kept = false;
+        if let Some((json, body)) = answer {
+            let stored = Arc::new(Stored {
+                body,
+                model: self.model.name.clone(),
+                provider: self.model.provider.name.clone(),
+                tier: self.tier.clone(),
+                usage,
+                cost,
+                seconds: now.saturating_sub(self.asked).as_secs_f64(),
+                at: now,
+            });
+            kept = file(files, &stored, json, self.stand_in);
+        }
+        let took = now.saturating_sub(self.started);
+        self.record.note(|c| {
+            (c.usage, c.cost, c.took, c.stored) = (usage, cost, Some(took), kept);
+            c.first_content.get_or_insert(took);
+            c.ending = Ending::Complete;
+        });
+    }
+
+    /// The answer broke off.
+    pub fn fail(self, reason: &'static str) {
+        let took = self.clock.elapsed().saturating_sub(self.started);
+        self.record.note(|c| (c.took, c.ending) = (Some(took), Ending::Failed(reason)));
+    }
+}
+
+impl Drop for Settle {
+    fn drop(&mut self) {
+        let took = self.clock.elapsed().saturating_sub(self.started);
+        self.record.note(|c| {
+            if c.ending == Ending::Running {
+                (c.took, c.ending) = (Some(took), Ending::ClientGone);
+            }
+        });
+    }
+}
+
+/// Stores the answer before the call leaves the table of calls in flight, so that whoever comes in between finds it.
+fn file(files: Files, stored: &Arc<Stored>, json: &Value, stand_in: bool) -> bool {
+    let mut kept = false;
+    if !stand_in && may_keep(json) {
+        if let Some((key, keeper, ttl)) = files.exact {
+            keeper.keep(key, stored.clone(), ttl);
+            kept = true;
+        }
+        if let Some(ticket) = files.ticket.filter(|_| may_share(json)) {
+            let answer = shared(stored);
+            // Filing a vector takes milliseconds, for which no client should wait.
+            tokio::spawn(ticket.store(answer));
+            kept = true;
+        }
+    }
+    if let Some(lead) = files.lead {
+        lead.finish(stored.clone());
+    }
+    kept
+}
+
+fn shared(stored: &Stored) -> Answer {
+    Answer {
+        body: stored.body.clone(),
+        model: stored.model.clone(),
+        prompt_tokens: stored.usage.map_or(0, |u| u.input()),
+        completion_tokens: stored.usage.map_or(0, |u| u.output()),
+        cost_nano_usd: stored.cost.map_or(0, |c| c.nano_usd),
+        seconds: stored.seconds,
+    }
+}
+
+fn finish_reasons(json: &Value) -> impl Iterator<Item = Option<&str>> {
+    let choices = json.get("choices").and_then(Value::as_array);
+    choices.into_iter().flatten().map(|c| c.get("finish_reason").and_then(Value::as_str))
+}
+
+/// Whether an answer may be served to an equal request: every choice ended, and none was filtered away. Embeddings
+/// have no choices and always may.
+pub fn may_keep(json: &Value) -> bool {
+    if json.get("choices").is_none() {
+        return json.get("data").is_some();
+    }
+    let mut reasons = finish_reasons(json).peekable();
+    reasons.peek().is_some() && reasons.all(|r| r.is_some_and(|r| r != "content_filter" && r != "error"))
+}
+
+/// Whether an answer may be served to a similar question: one complete text, no refusal, no tool call.
+pub fn may_share(json: &Value) -> bool {
+    let message = json.pointer("/choices/0/message");
+    let has = |key: &str| message.and_then(|m| m.get(key)).is_some_and(|v| !v.is_null() && *v != Value::Array(vec![]));
+    let text = message.and_then(|m| m.get("content")).and_then(Value::as_str).is_some_and(|t| !t.trim().is_empty());
+    let stopped = finish_reasons(json).eq([Some("stop")]);
+    stopped && text && !has("refusal") && !has("tool_calls") && !has("function_call")
+}

@@ -1,0 +1,40 @@
+//! Purging by URL: all that is stored under it, variants, policy arms and all.
+
+use super::key::{Key, KeyRules, Place};
+use super::store::{Purge, Store, StoreError, Target};
+use http::Uri;
+
+/// Why nothing was purged.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PurgeError {
+    /// Not an absolute http or https URL.
+    #[error("{0:?} is not a URL to purge (http://host/path or https://host/path)")]
+    Url(String),
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// The key all objects of a URL share. `rules` are those of the route that serves it: they say which query parameters
+/// count. A fragment is refused, for it never reaches a server.
+pub fn key_of(url: &str, rules: &KeyRules) -> Result<Key, PurgeError> {
+    let bad = || PurgeError::Url(url.to_owned());
+    if url.contains('#') {
+        return Err(bad());
+    }
+    let uri: Uri = url.parse().map_err(|_| bad())?;
+    let tls = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(bad()),
+    };
+    let authority = uri.authority().filter(|a| !a.as_str().contains('@') && !a.host().is_empty()).ok_or_else(bad)?;
+    let target = uri.path_and_query().map_or("/", |p| p.as_str());
+    Ok(Key::of_url(&Place::of(tls, authority.as_str(), target.as_bytes()), rules))
+}
+
+/// Purges a URL; says how many objects were concerned.
+pub async fn url<S: Store>(store: &S, url: &str, rules: &KeyRules, how: Purge) -> Result<u64, PurgeError> {
+    let key = key_of(url, rules)?;
+    Ok(store.purge(&Target::Url(*key.hash(), key.url_bytes()), how).await?)
+}

@@ -1,0 +1,153 @@
+//! `Cache-Status` (RFC 9211): what the cache did, in one field.
+
+use http::HeaderValue;
+use pingora_cache::{CachePhase, NoCacheReason};
+use std::fmt::Write;
+
+/// Why a request went on to the origin (RFC 9211 §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fwd {
+    /// The cache was told not to handle the request.
+    Bypass,
+    /// The method is not served from the cache.
+    Method,
+    /// Nothing is stored under the URL.
+    UriMiss,
+    /// Something is, but not this variant.
+    VaryMiss,
+    /// The request's own directives did not allow the stored answer.
+    Request,
+    /// The stored answer was stale.
+    Stale,
+    /// The stored answer was only a part.
+    Partial,
+}
+
+impl Fwd {
+    /// The registered token.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fwd::Bypass => "bypass",
+            Fwd::Method => "method",
+            Fwd::UriMiss => "uri-miss",
+            Fwd::VaryMiss => "vary-miss",
+            Fwd::Request => "request",
+            Fwd::Stale => "stale",
+            Fwd::Partial => "partial",
+        }
+    }
+}
+
+/// Answered from the cache or from the origin; the RFC lets a member say only one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// Without asking the origin.
+    Hit,
+    /// The origin was asked.
+    Forwarded {
+        /// Why.
+        why: Fwd,
+        /// What status it answered.
+        status: Option<u16>,
+        /// Whether its answer was stored.
+        stored: bool,
+        /// Whether the request waited for another one's fetch.
+        collapsed: bool,
+    },
+}
+
+/// One member of the field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheStatus {
+    /// Hit or not.
+    pub handled: Handled,
+    /// Freshness left in seconds, negative when stale.
+    pub ttl: Option<i64>,
+    /// One snake_case word more; empty for none.
+    pub detail: &'static str,
+}
+
+impl CacheStatus {
+    /// A hit with its remaining freshness in seconds.
+    pub fn hit(ttl: i64) -> Self {
+        CacheStatus { handled: Handled::Hit, ttl: Some(ttl), detail: "" }
+    }
+
+    /// Past the cache, for a reason of ours.
+    pub fn bypass(why: Fwd, detail: &'static str) -> Self {
+        let handled = Handled::Forwarded { why, status: None, stored: false, collapsed: false };
+        CacheStatus { handled, ttl: None, detail }
+    }
+
+    /// From where Pingora's state machine ended. `why` is the reason the spine knows better than the phase
+    /// ([`Fwd::VaryMiss`], [`Fwd::Request`]); `ttl` and `status` are left out where they mean nothing.
+    pub fn of_phase(phase: CachePhase, why: Option<Fwd>, status: Option<u16>, ttl: Option<i64>) -> Self {
+        let forwarded = |why, stored| Handled::Forwarded { why, status, stored, collapsed: false };
+        let (handled, detail) = match phase {
+            CachePhase::Hit => (Handled::Hit, ""),
+            CachePhase::Stale => (Handled::Hit, "stale_if_error"),
+            CachePhase::StaleUpdating => (Handled::Hit, "stale_while_revalidate"),
+            CachePhase::Miss => (forwarded(why.unwrap_or(Fwd::UriMiss), true), ""),
+            CachePhase::Expired | CachePhase::Revalidated => (forwarded(why.unwrap_or(Fwd::Stale), true), ""),
+            CachePhase::RevalidatedNoCache(r) => (forwarded(why.unwrap_or(Fwd::Stale), false), detail_of(r)),
+            CachePhase::Disabled(r) => (forwarded(why.unwrap_or(Fwd::UriMiss), false), detail_of(r)),
+            CachePhase::Bypass | CachePhase::Uninit | CachePhase::CacheKey => {
+                (forwarded(why.unwrap_or(Fwd::Bypass), false), "")
+            }
+        };
+        let keeps_ttl = handled == Handled::Hit || matches!(handled, Handled::Forwarded { stored: true, .. });
+        CacheStatus { handled, ttl: ttl.filter(|_| keeps_ttl), detail }
+    }
+
+    /// Says that it waited for another request's fetch.
+    pub fn collapsed(mut self, yes: bool) -> Self {
+        if let Handled::Forwarded { collapsed, .. } = &mut self.handled {
+            *collapsed = yes;
+        }
+        self
+    }
+
+    /// The member, named `sluicegate`.
+    pub fn render(&self) -> HeaderValue {
+        let mut out = String::with_capacity(64);
+        out.push_str("sluicegate");
+        // Writing to a String cannot fail.
+        let _ = match self.handled {
+            Handled::Hit => write!(out, "; hit"),
+            Handled::Forwarded { why, .. } => write!(out, "; fwd={}", why.as_str()),
+        };
+        if let Handled::Forwarded { status: Some(status), .. } = self.handled {
+            let _ = write!(out, "; fwd-status={status}");
+        }
+        if let Some(ttl) = self.ttl {
+            let _ = write!(out, "; ttl={ttl}");
+        }
+        if let Handled::Forwarded { stored, collapsed, .. } = self.handled {
+            out.push_str(if stored { "; stored" } else { "" });
+            out.push_str(if collapsed { "; collapsed" } else { "" });
+        }
+        if !self.detail.is_empty() {
+            let _ = write!(out, "; detail={}", self.detail);
+        }
+        HeaderValue::try_from(out).unwrap_or_else(|_| HeaderValue::from_static("sluicegate"))
+    }
+}
+
+/// Our words for Pingora's reasons.
+fn detail_of(reason: NoCacheReason) -> &'static str {
+    match reason {
+        NoCacheReason::NeverEnabled => "not_enabled",
+        NoCacheReason::OriginNotCache => "origin_not_cacheable",
+        NoCacheReason::ResponseTooLarge => "too_large",
+        NoCacheReason::PredictedResponseTooLarge => "predicted_too_large",
+        NoCacheReason::StorageError => "store_error",
+        NoCacheReason::InternalError => "internal_error",
+        NoCacheReason::Deferred => "deferred",
+        NoCacheReason::DeclinedToUpstream => "declined",
+        NoCacheReason::UpstreamError => "origin_error",
+        NoCacheReason::CacheLockGiveUp => "lock_give_up",
+        NoCacheReason::CacheLockTimeout => "lock_timeout",
+        NoCacheReason::CacheLockRetryLimit => "lock_retry_limit",
+        NoCacheReason::Custom(word) => word,
+    }
+}

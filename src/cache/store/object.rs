@@ -1,0 +1,135 @@
+//! A whole stored object: what a hit serves from.
+
+use super::super::conditional;
+use super::{CHUNK_BYTES, Head};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pingora::http::ResponseHeader;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::SystemTime;
+
+/// An immutable object. A refresh makes a new one that shares the body.
+#[derive(Debug)]
+pub struct Object {
+    head: Arc<Head>,
+    key: Arc<[u8]>,
+    chunks: Arc<[Bytes]>,
+    body_bytes: u64,
+    cost: u64,
+    touches: Arc<AtomicU8>,
+}
+
+/// How often an object must be asked for to survive that many rounds of eviction; more is not counted.
+const TOUCHES_MAX: u8 = 3;
+
+/// Slots, queue node and the structs themselves, in bytes.
+const OBJECT_OVERHEAD_BYTES: u64 = 1024;
+
+/// One reference-counted piece, in bytes.
+const CHUNK_OVERHEAD_BYTES: u64 = 96;
+
+impl Object {
+    /// A new object; `chunks` are full pieces but for the last.
+    pub(super) fn new(mut head: Head, key: Arc<[u8]>, chunks: Vec<Bytes>) -> Self {
+        let body_bytes = chunks.iter().map(|c| c.len() as u64).sum();
+        head.state_length(body_bytes);
+        let cost = Object::cost_of(&head, &key, body_bytes);
+        let touches = Arc::new(AtomicU8::new(0));
+        Object { head: Arc::new(head), key, chunks: chunks.into(), body_bytes, cost, touches }
+    }
+
+    /// The same body under a newer header.
+    pub(super) fn refreshed(&self, mut head: Head) -> Self {
+        head.state_length(self.body_bytes);
+        Object {
+            cost: Object::cost_of(&head, &self.key, self.body_bytes),
+            head: Arc::new(head),
+            key: Arc::clone(&self.key),
+            chunks: Arc::clone(&self.chunks),
+            body_bytes: self.body_bytes,
+            touches: Arc::clone(&self.touches),
+        }
+    }
+
+    /// Bytes of memory an object takes.
+    pub(super) fn cost_of(head: &Head, key: &[u8], body_bytes: u64) -> u64 {
+        let pieces = body_bytes.div_ceil(CHUNK_BYTES as u64);
+        OBJECT_OVERHEAD_BYTES + head.cost() + key.len() as u64 + pieces * CHUNK_OVERHEAD_BYTES + body_bytes
+    }
+
+    /// Header and times.
+    pub fn head(&self) -> &Arc<Head> {
+        &self.head
+    }
+
+    /// The full key.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The body, in pieces of [`CHUNK_BYTES`] but for the last.
+    pub fn chunks(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
+    /// The body's length.
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// What it counts for in the store's bound, in bytes.
+    pub fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// Age in whole seconds (RFC 9111 §4.2.3).
+    pub fn age_secs(&self, now: SystemTime) -> u64 {
+        now.duration_since(self.head.epoch).unwrap_or_default().as_secs()
+    }
+
+    /// Freshness left in whole seconds, for `Cache-Status`.
+    pub fn ttl_secs(&self, now: SystemTime) -> i64 {
+        let left = self.head.fresh_until.duration_since(now).unwrap_or_default().as_secs();
+        i64::try_from(left).unwrap_or(i64::MAX)
+    }
+
+    /// Whether the client's copy is still good: 304 instead of the body.
+    pub fn not_modified(&self, request: &HeaderMap) -> bool {
+        self.head.header.status == StatusCode::OK && conditional::not_modified(request, &self.head.validators)
+    }
+
+    /// The header of a 200 (or whatever was stored) with its `Age`.
+    pub fn response(&self, now: SystemTime) -> ResponseHeader {
+        let mut header = self.head.header.clone();
+        // A number is always a valid field value.
+        let _ = header.insert_header(header::AGE, HeaderValue::from(self.age_secs(now)));
+        header
+    }
+
+    /// The header of a 304: the fields of the 200 but those that describe the body it does not have (RFC 9110 §15.4.5).
+    pub fn response_304(&self, now: SystemTime) -> ResponseHeader {
+        let mut header = self.response(now);
+        // 304 is a valid status.
+        let _ = header.set_status(StatusCode::NOT_MODIFIED);
+        for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_RANGE] {
+            header.remove_header(&name);
+        }
+        header
+    }
+
+    /// Counts an access. Racing threads may count two as one, which eviction does not mind.
+    pub(super) fn touch(&self) {
+        let n = self.touches.load(Ordering::Relaxed);
+        if n < TOUCHES_MAX {
+            self.touches.store(n + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes one access back; `false` when there was none.
+    pub(super) fn untouch(&self) -> bool {
+        let n = self.touches.load(Ordering::Relaxed);
+        self.touches.store(n.saturating_sub(1), Ordering::Relaxed);
+        n > 0
+    }
+}

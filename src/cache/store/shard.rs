@@ -1,0 +1,204 @@
+//! One shard of the memory store: the slots of its groups and their eviction queues. Every method is short pointer work
+//! under the shard's lock; what it takes out is returned, so that large bodies are freed outside.
+
+use super::fill::Fill;
+use super::object::Object;
+use super::queue::{NodeId, Queues};
+use super::{Slot, Target};
+use crate::cache::key::group_of;
+use pingora_cache::key::HashBinary;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A slot and what is in it.
+#[derive(Debug)]
+struct Resident {
+    hash: HashBinary,
+    variance: Option<HashBinary>,
+    object: Arc<Object>,
+    node: NodeId,
+}
+
+/// Everything stored or being stored under one URL.
+#[derive(Debug, Default)]
+struct Group {
+    residents: Vec<Resident>,
+    fills: Vec<Arc<Fill>>,
+}
+
+/// Slots under one URL; the oldest makes room for more, lest requests with made-up header values grow one group.
+const RESIDENTS_MAX: usize = 256;
+
+/// Counters of a shard, kept under its lock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub hits: u64,
+    pub misses: u64,
+    pub stored: u64,
+    pub evictions: u64,
+    pub purged: u64,
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub struct Shard {
+    groups: HashMap<u64, Group>,
+    queues: Queues,
+    pub counters: Counters,
+}
+
+/// What a slot has.
+pub enum Lookup {
+    Filling(Arc<Fill>),
+    Whole(Arc<Object>),
+}
+
+impl Shard {
+    /// Looks a slot up and counts the access.
+    pub fn find(&mut self, slot: &Slot<'_>) -> Option<Lookup> {
+        let found = self.peek(slot);
+        match &found {
+            Some(Lookup::Whole(object)) => object.touch(),
+            Some(Lookup::Filling(_)) => {}
+            None => {
+                self.counters.misses += 1;
+                return None;
+            }
+        }
+        self.counters.hits += 1;
+        found
+    }
+
+    /// Looks a slot up: a fill in flight first, the newest of several.
+    pub fn peek(&self, slot: &Slot<'_>) -> Option<Lookup> {
+        let group = self.groups.get(&slot.group())?;
+        if let Some(fill) = group.fills.iter().rev().find(|f| f.is_for(slot)) {
+            return Some(Lookup::Filling(Arc::clone(fill)));
+        }
+        let r = group.residents.iter().find(|r| r.hash == slot.hash && r.variance == slot.variance)?;
+        // Two keys of one hash: the one that is not stored must not see the other's answer.
+        (r.object.key() == slot.key).then(|| Lookup::Whole(Arc::clone(&r.object)))
+    }
+
+    /// The fill of this id.
+    pub fn fill(&self, group: u64, id: u64) -> Option<Arc<Fill>> {
+        self.groups.get(&group)?.fills.iter().find(|f| f.id() == id).cloned()
+    }
+
+    /// Makes a fill visible.
+    pub fn add_fill(&mut self, fill: Arc<Fill>) {
+        self.groups.entry(group_of(fill.hash())).or_default().fills.push(fill);
+    }
+
+    /// Takes a fill off the books; `false` when a purge has done so before.
+    pub fn remove_fill(&mut self, fill: &Fill) -> bool {
+        let id = group_of(fill.hash());
+        let Some(group) = self.groups.get_mut(&id) else { return false };
+        let before = group.fills.len();
+        group.fills.retain(|f| f.id() != fill.id());
+        let found = group.fills.len() < before;
+        self.forget_empty(id);
+        found
+    }
+
+    /// Puts a whole object into the slot of its fill; returns what it replaced or pushed out.
+    pub fn store(&mut self, fill: &Fill, object: Arc<Object>) -> Vec<Arc<Object>> {
+        let (hash, variance) = (*fill.hash(), fill.variance());
+        let id = group_of(&hash);
+        let mut out = Vec::new();
+        let group = self.groups.entry(id).or_default();
+        if let Some(at) = group.residents.iter().position(|r| r.hash == hash && r.variance == variance) {
+            let old = group.residents.remove(at);
+            self.queues.remove(old.node);
+            out.push(old.object);
+        } else if group.residents.len() >= RESIDENTS_MAX
+            && let Some(node) = group.residents.first().map(|r| r.node)
+        {
+            out.extend(self.take(node));
+        }
+        let node = self.queues.insert(id, Arc::clone(&object), ghost(&hash, variance));
+        let group = self.groups.entry(id).or_default();
+        group.residents.push(Resident { hash, variance, object, node });
+        self.counters.stored += 1;
+        out
+    }
+
+    /// The object in a slot, or the one in the primary slot that is this variant (it may have moved up meanwhile).
+    pub fn resident(&self, slot: &Slot<'_>) -> Option<Arc<Object>> {
+        let group = self.groups.get(&slot.group())?;
+        let mine = |r: &&Resident| {
+            let same_slot = r.variance == slot.variance;
+            let moved_up = r.variance.is_none() && slot.variance.is_some() && r.object.head().variance == slot.variance;
+            r.hash == slot.hash && (same_slot || moved_up) && r.object.key() == slot.key
+        };
+        group.residents.iter().find(mine).map(|r| Arc::clone(&r.object))
+    }
+
+    /// Puts `new` where `old` still is; `false` when something else has taken its place.
+    pub fn swap(&mut self, group: u64, old: &Arc<Object>, new: &Arc<Object>) -> bool {
+        let Some(group) = self.groups.get_mut(&group) else { return false };
+        let Some(r) = group.residents.iter_mut().find(|r| Arc::ptr_eq(&r.object, old)) else { return false };
+        r.object = Arc::clone(new);
+        self.queues.replace(r.node, Arc::clone(new));
+        true
+    }
+
+    /// Throws out the object that eviction chooses.
+    pub fn evict(&mut self) -> Option<Arc<Object>> {
+        let node = self.queues.victim()?;
+        let object = self.take(node)?;
+        self.counters.evictions += 1;
+        Some(object)
+    }
+
+    /// Removes an object from queue and slot. When it was the primary one, the oldest variant takes the primary slot:
+    /// otherwise the variants could not be found any more.
+    fn take(&mut self, node: NodeId) -> Option<Arc<Object>> {
+        let gone = self.queues.remove(node)?;
+        let group = self.groups.get_mut(&gone.group)?;
+        let at = group.residents.iter().position(|r| r.node == node)?;
+        let old = group.residents.remove(at);
+        self.queues.remember(ghost(&old.hash, old.variance));
+        if old.variance.is_none()
+            && let Some(heir) = group.residents.iter_mut().find(|r| r.hash == old.hash && r.variance.is_some())
+        {
+            heir.variance = None;
+        }
+        self.forget_empty(gone.group);
+        Some(gone.object)
+    }
+
+    /// What a purge concerns. Fills in flight are taken off the books: what they bring may be older than the purge.
+    pub fn targets(&mut self, target: &Target<'_>) -> (Vec<Arc<Object>>, Vec<Arc<Fill>>) {
+        let id = target.group();
+        let Some(group) = self.groups.get_mut(&id) else { return (Vec::new(), Vec::new()) };
+        let residents = group.residents.iter().filter(|r| target.covers(&r.hash, r.object.key()));
+        let objects = residents.map(|r| Arc::clone(&r.object)).collect();
+        let fills: Vec<_> = group.fills.extract_if(.., |f| target.covers(f.hash(), f.key())).collect();
+        self.forget_empty(id);
+        (objects, fills)
+    }
+
+    /// Removes one object that [`Shard::targets`] named, if it is still there.
+    pub fn purge(&mut self, group: u64, object: &Arc<Object>) -> Option<Arc<Object>> {
+        let residents = &self.groups.get(&group)?.residents;
+        let node = residents.iter().find(|r| Arc::ptr_eq(&r.object, object))?.node;
+        self.take(node)
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.queues.len()
+    }
+
+    fn forget_empty(&mut self, id: u64) {
+        if self.groups.get(&id).is_some_and(|g| g.residents.is_empty() && g.fills.is_empty()) {
+            self.groups.remove(&id);
+        }
+    }
+}
+
+fn ghost(hash: &HashBinary, variance: Option<HashBinary>) -> u64 {
+    let fold = |h: &[u8]| h.iter().rev().take(8).fold(0, |n: u64, b| n << 8 | u64::from(*b));
+    fold(hash) ^ variance.map_or(0, |v| fold(&v).rotate_left(1))
+}

@@ -1,0 +1,328 @@
+//! The organs that a plan refers to, made from their sections or taken over from the plan before.
+
+use super::shared::Shared;
+use super::{HttpStore, RouteStore};
+use crate::ai::catalog::Catalog;
+use crate::ai::collapse::InFlight;
+use crate::ai::exact::ExactCache;
+use crate::ai::{AnswerCache, Gateway, Semantic, price};
+use crate::auth::jwks::{JwksSource, split_url};
+use crate::auth::jwt::JwtVerifier;
+use crate::base::ids;
+use crate::bot::lists::Lists;
+use crate::bot::verify::{DnsVerifier, SystemDns};
+use crate::cache::RouteCache;
+use crate::cache::store::adapter::Adapter;
+use crate::cache::store::memory::{Limits as StoreLimits, MemoryStore};
+use crate::config::Config;
+use crate::config::ai::{AiRoute, PriceList};
+use crate::config::error::{Fault, unknown};
+use crate::config::cache as yaml_cache;
+use crate::fetch::{Endpoint, Fetcher};
+use crate::observe::access_log::Log;
+use crate::policy::{Limits, Names, Policy};
+use crate::upstream::pool::Pool;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long one request may hold others back that want the same object.
+const LOCK_AGE_MAX: Duration = Duration::from_secs(30);
+/// Largest price list or script file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Everything that routes may name.
+pub struct Organs {
+    pub pools: BTreeMap<String, Arc<Pool>>,
+    pub stores: BTreeMap<String, &'static HttpStore>,
+    pub auth: BTreeMap<String, Arc<JwtVerifier>>,
+    pub bots: Lists,
+    pub dns: Option<Arc<DnsVerifier>>,
+    pub gateway: Option<Arc<Gateway>>,
+    pub policy: Option<Arc<Policy>>,
+    pub policy_revision: String,
+    pub script_source: Option<String>,
+    pub log: Option<Log>,
+    pub files: Vec<PathBuf>,
+}
+
+struct Making<'a> {
+    c: &'a Config,
+    base: &'a Path,
+    shared: &'a Arc<Shared>,
+    faults: &'a mut Vec<Fault>,
+    files: Vec<PathBuf>,
+}
+
+impl Organs {
+    /// Makes or keeps each organ.
+    pub fn make(c: &Config, base: &Path, shared: &Arc<Shared>, faults: &mut Vec<Fault>) -> Organs {
+        let mut m = Making { c, base, shared, faults, files: Vec::new() };
+        let (pools, stores, auth) = (m.pools(), m.stores(), m.auth());
+        let (bots, dns) = m.bots();
+        let gateway = m.gateway();
+        let (policy, script_source) = m.policy(gateway.as_deref());
+        let log = m.log();
+        let digest = script_source.as_ref().map(|s| ids::hex(&ids::sha256_parts([s.as_bytes()])));
+        let policy_revision = digest.map(|d| d.chars().take(12).collect()).unwrap_or_default();
+        let files = m.files;
+        Organs { pools, stores, auth, bots, dns, gateway, policy, policy_revision, script_source, log, files }
+    }
+
+    /// A route's HTTP cache.
+    pub fn route_store(&self, wanted: &yaml_cache::RouteCache, c: &Config) -> Result<Option<RouteStore>, Vec<Fault>> {
+        let rules = RouteCache::compile(wanted)
+            .map_err(|list| list.into_iter().map(|f| Fault::at(f.path, f.why)).collect::<Vec<_>>())?;
+        let Some(rules) = rules else { return Ok(None) };
+        let known = || c.caches.keys().map(String::as_str);
+        let name = match (&rules.store, c.caches.len()) {
+            (Some(n), _) => n.clone(),
+            (None, 1) => known().next().unwrap_or_default().to_owned(),
+            (None, _) => "main".to_owned(),
+        };
+        match self.stores.get(&name) {
+            Some(store) => Ok(Some(RouteStore { rules, store })),
+            None if c.caches.contains_key(&name) => Ok(None),
+            None => Err(vec![Fault::at(if rules.store.is_some() { "store" } else { "" }, unknown("cache", &name, known()))]),
+        }
+    }
+
+    /// Names in a route's `ai:`.
+    pub fn check_ai_route(&self, r: &AiRoute, c: &Config) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if let Some(g) = &self.gateway {
+            faults.extend(g.catalog().check_route(r).into_iter().map(|f| Fault::at(f.path, f.message)));
+        }
+        if let Some(name) = &r.cache
+            && !c.ai.caches.contains_key(name)
+        {
+            faults.push(Fault::at("cache", unknown("AI cache", name, c.ai.caches.keys().map(String::as_str))));
+        }
+        faults
+    }
+}
+
+impl Making<'_> {
+    fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.faults.push(Fault::at(path, message));
+    }
+
+    fn pools(&mut self) -> BTreeMap<String, Arc<Pool>> {
+        let mut out = BTreeMap::new();
+        for (name, u) in &self.c.upstreams {
+            match self.shared.pools.get(name, u, || Pool::new(name, u).map(Arc::new)) {
+                Ok(p) => drop(out.insert(name.clone(), p)),
+                Err(list) => {
+                    for (i, e) in list {
+                        self.fault(format!("upstreams.{name}.servers[{i}]"), e);
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    fn stores(&mut self) -> BTreeMap<String, &'static HttpStore> {
+        let mut out = BTreeMap::new();
+        for (name, cache) in &self.c.caches {
+            if cache.memory.size.0 < 1 << 20 {
+                self.fault(format!("caches.{name}.memory.size"), "at least 1MiB");
+                continue;
+            }
+            let clock = self.shared.clock.clone();
+            let make = || Ok::<_, ()>(open_store(cache, clock));
+            if let Ok(s) = self.shared.stores.get(name, cache, make) {
+                out.insert(name.clone(), s);
+            }
+        }
+        out
+    }
+
+    fn auth(&mut self) -> BTreeMap<String, Arc<JwtVerifier>> {
+        let mut out = BTreeMap::new();
+        for (name, a) in &self.c.auth {
+            let source = a.jwt.jwks_url.as_ref().and_then(|u| published(u, &self.shared.fetcher));
+            let clock = self.shared.clock.clone();
+            // Keys come from files and variables that may have changed: they are read again at each reload; only a
+            // published key set is worth keeping.
+            let made = match source {
+                Some(s) => self.shared.verifiers.get(name, a, || JwtVerifier::new(name, &a.jwt, clock, Some(s)).map(Arc::new)),
+                None => JwtVerifier::new(name, &a.jwt, clock, None).map(Arc::new),
+            };
+            match made {
+                Ok(v) => drop(out.insert(name.clone(), v)),
+                Err(e) => self.fault(e.path(), e.fault.to_string()),
+            }
+        }
+        out
+    }
+
+    fn bots(&mut self) -> (Lists, Option<Arc<DnsVerifier>>) {
+        let lists = Lists::new(&self.c.bots).unwrap_or_else(|e| {
+            self.fault("bots", e.to_string());
+            Lists::default()
+        });
+        if !self.c.bots.verify_dns {
+            return (lists, None);
+        }
+        let (clock, wait) = (self.shared.clock.clone(), self.c.bots.dns_timeout.0);
+        let make = || Ok::<_, ()>(Arc::new(DnsVerifier::new(Arc::new(SystemDns::default()), clock, wait)));
+        (lists, self.shared.dns.get("dns", &self.c.bots.dns_timeout, make).ok())
+    }
+
+    fn log(&mut self) -> Option<Log> {
+        let setting = &self.c.observability.access_log;
+        match self.shared.logs.get("access", setting, || Log::open(setting)) {
+            Ok(l) => l,
+            Err(e) => {
+                self.fault("observability.access_log.output", e.to_string());
+                None
+            }
+        }
+    }
+
+    fn read(&mut self, path: &Path, at: &str) -> Option<String> {
+        let full = self.base.join(path);
+        self.files.push(full.clone());
+        let too_large = std::fs::metadata(&full).is_ok_and(|m| m.len() > FILE_BYTES_MAX);
+        let text = if too_large { Err("larger than 1 MiB".to_owned()) } else { std::fs::read_to_string(&full).map_err(|e| e.to_string()) };
+        text.map_err(|e| self.fault(at, format!("cannot read {}: {e}", full.display()))).ok()
+    }
+
+    fn policy(&mut self, gateway: Option<&Gateway>) -> (Option<Arc<Policy>>, Option<String>) {
+        let Some(p) = &self.c.policy else { return (None, None) };
+        for (key, message) in p.faults() {
+            self.fault(format!("policy.{key}"), message);
+        }
+        let Some(source) = self.read(&p.script, "policy.script") else { return (None, None) };
+        let names = Names {
+            tiers: gateway.map(|g| g.catalog().tiers().cloned().collect()).unwrap_or_default(),
+            models: gateway.map(|g| g.catalog().models().map(|m| m.name.clone()).collect()).unwrap_or_default(),
+            upstreams: self.c.upstreams.keys().cloned().collect(),
+            auth: self.c.auth.keys().cloned().collect(),
+        };
+        let limits = Limits { operations_max: p.max_operations, time_max: p.max_time.0 };
+        let shown = self.base.join(&p.script).display().to_string();
+        match Policy::load(&source, &shown, &names, &limits, &self.shared.clock) {
+            Ok(policy) => (Some(Arc::new(policy)), Some(source)),
+            Err(list) => {
+                for f in list {
+                    self.fault("policy.script", f.to_string());
+                }
+                (None, None)
+            }
+        }
+    }
+
+    fn gateway(&mut self) -> Option<Arc<Gateway>> {
+        let ai = &self.c.ai;
+        let used = self.c.routes.iter().any(|r| r.ai.is_some());
+        if !used && ai.providers.is_empty() && ai.models.is_empty() {
+            return None;
+        }
+        let prices = self.prices();
+        let mut keys = BTreeMap::new();
+        for (name, p) in &ai.providers {
+            match p.api_key.as_ref().map(crate::config::secret::SecretRef::resolve) {
+                Some(Ok(k)) => drop(keys.insert(name.clone(), k)),
+                Some(Err(e)) => self.fault(format!("ai.providers.{name}.api_key"), e.to_string()),
+                None => {}
+            }
+        }
+        let catalog = match Catalog::compile(ai, &prices, &keys) {
+            Ok(c) => c,
+            Err(list) => {
+                for f in list {
+                    self.fault(format!("ai.{}", f.path), f.message);
+                }
+                return None;
+            }
+        };
+        let caches = self.answer_caches();
+        let (fetcher, clock) = (self.shared.fetcher.clone(), self.shared.clock.clone());
+        Some(Arc::new(Gateway::new(catalog, caches, fetcher, clock)))
+    }
+
+    fn prices(&mut self) -> PriceList {
+        let Some(path) = &self.c.ai.prices else { return PriceList::default() };
+        let Some(text) = self.read(Path::new(path), "ai.prices") else { return PriceList::default() };
+        price::parse_list(&text).unwrap_or_else(|e| {
+            self.fault("ai.prices", e.to_string());
+            PriceList::default()
+        })
+    }
+
+    fn answer_caches(&mut self) -> BTreeMap<String, Arc<AnswerCache>> {
+        let mut out = BTreeMap::new();
+        for (name, a) in &self.c.ai.caches {
+            let semantic = match &a.semantic {
+                None => None,
+                Some(s) => match self.semantic(name, s) {
+                    Some(made) => Some(made),
+                    None => continue,
+                },
+            };
+            let clock = self.shared.clock.clone();
+            let make = || {
+                let exact = a.exact.as_ref().map(|e| Arc::new(ExactCache::new(e, clock)));
+                Ok::<_, ()>(Arc::new(AnswerCache { exact, semantic, in_flight: Arc::new(InFlight::default()) }))
+            };
+            if let Ok(made) = self.shared.answers.get(name, &(a, &self.c.ai.embedders, &self.c.ai.vector_stores), make) {
+                out.insert(name.clone(), made);
+            }
+        }
+        out
+    }
+
+    fn semantic(&mut self, cache: &str, s: &crate::config::semantic::Semantic) -> Option<Semantic> {
+        let at = format!("ai.caches.{cache}.semantic");
+        match super::semantic::open(s, self.c, self.base, self.shared) {
+            Ok(cache) => Some(Semantic { cache, threshold: s.threshold, ttl: s.ttl.0 }),
+            Err((key, message)) => {
+                self.fault(format!("{at}.{key}"), message);
+                None
+            }
+        }
+    }
+}
+
+/// The one place where an HTTP cache is given away for ever: Pingora keeps references to its storage without an owner.
+fn open_store(cache: &yaml_cache::Cache, clock: crate::base::clock::Clock) -> &'static HttpStore {
+    let capacity_bytes = cache.memory.size.0;
+    let limits = StoreLimits { capacity_bytes, object_bytes_max: cache.max_object_size.0.min(capacity_bytes) };
+    let lock: Box<CacheKeyLockImpl> = Box::new(CacheLock::new(LOCK_AGE_MAX));
+    Box::leak(Box::new(HttpStore { adapter: Adapter::new(MemoryStore::new(limits, clock)), lock }))
+}
+
+struct Published {
+    fetcher: Fetcher,
+    endpoint: Endpoint,
+    path: String,
+}
+
+/// Largest key set.
+const JWKS_BYTES_MAX: usize = 256 * 1024;
+
+#[async_trait]
+impl JwksSource for Published {
+    async fn fetch(&self) -> Result<Bytes, String> {
+        let got = self.fetcher.send(&self.endpoint, http::Method::GET, &self.path, http::HeaderMap::new(), Bytes::new()).await;
+        let got = got.map_err(|e| e.to_string())?;
+        if got.status != http::StatusCode::OK {
+            return Err(format!("status {}", got.status.as_u16()));
+        }
+        got.bytes(JWKS_BYTES_MAX).await.map_err(|e| e.to_string())
+    }
+}
+
+fn published(url: &str, fetcher: &Fetcher) -> Option<Arc<dyn JwksSource>> {
+    let (base, path) = split_url(url).ok()?;
+    let wait = Duration::from_secs(5);
+    let endpoint = Endpoint { url: base, connect: wait, first_byte: wait, between_bytes: wait };
+    Some(Arc::new(Published { fetcher: fetcher.clone(), endpoint, path }))
+}
+

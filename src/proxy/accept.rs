@@ -1,0 +1,118 @@
+//! The first station: who is asking, under which name, for which path. What has no single meaning is refused here
+//! (HTTP/1 heads were judged byte by byte in `server/h1guard.rs`; HTTP/2 comes here as a parsed head).
+
+use super::ctx::Ctx;
+use super::path;
+use crate::base::authority::valid_authority;
+use crate::base::{client, ids};
+use http::{Version, header};
+use pingora_proxy::Session;
+use std::borrow::Cow;
+
+/// Longest request id that is taken over from a trusted proxy.
+const ID_BYTES_MAX: usize = 128;
+/// Most header fields of an HTTP/2 request.
+const FIELDS_MAX: usize = 100;
+
+/// Fills in the client's facts and normalises the request.
+pub fn accept(session: &mut Session, ctx: &mut Ctx) {
+    ctx.background = session.subrequest_ctx.is_some();
+    identify(session, ctx);
+    if let Err(refusal) = authority(session, ctx).and_then(|()| target(session, ctx)) {
+        ctx.refused = Some(refusal);
+    }
+}
+
+fn identify(session: &mut Session, ctx: &mut Ctx) {
+    let plan = &ctx.plan;
+    if let Some(peer) = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()) {
+        ctx.peer_trusted = client::trusted(peer, &plan.trusted);
+        ctx.client = client::address(peer, &session.req_header().headers, &plan.trusted);
+    }
+    let headers = &session.req_header().headers;
+    ctx.tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
+    if ctx.peer_trusted && let Some(proto) = headers.get("x-forwarded-proto") {
+        ctx.tls = proto.as_bytes().eq_ignore_ascii_case(b"https");
+    }
+    let given = headers.get("x-request-id").filter(|_| ctx.peer_trusted).and_then(|v| v.to_str().ok());
+    ctx.id = match given {
+        Some(id) if !id.is_empty() && id.len() <= ID_BYTES_MAX => id.to_owned(),
+        _ => ids::request_id(),
+    };
+}
+
+type Refusal = (u16, &'static str);
+
+/// One host, in `Host` and in `:authority` alike (RFC 9113 §8.3.1).
+fn authority(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refusal> {
+    let req = session.req_header();
+    let in_field = req.headers.get(header::HOST).map(|h| h.as_bytes());
+    let in_target = req.uri.authority().map(|a| a.as_str().as_bytes());
+    if req.version == Version::HTTP_2 {
+        let many = req.headers.get_all(header::HOST).iter().nth(1).is_some();
+        if many || req.headers.len() > FIELDS_MAX {
+            return Err(if many { (400, "bad_host") } else { (431, "header_too_large") });
+        }
+        if matches!((in_field, in_target), (Some(a), Some(b)) if !a.eq_ignore_ascii_case(b)) {
+            return Err((400, "bad_host"));
+        }
+    }
+    let host = in_field.or(in_target);
+    match host {
+        Some(h) if valid_authority(h) => {
+            ctx.authority = String::from_utf8_lossy(h).to_ascii_lowercase();
+            Ok(())
+        }
+        // HTTP/1.0 knows no Host.
+        None if req.version == Version::HTTP_10 || ctx.background => Ok(()),
+        _ => Err((400, "bad_host")),
+    }
+}
+
+/// Methods, framing fields and the path (RFC 9113 §8.1.1, §8.2.2; RFC 3986 §6.2.2).
+fn target(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refusal> {
+    let req = session.req_header();
+    if req.version == Version::HTTP_2 {
+        h2_head(req)?;
+    }
+    let raw = req.uri.path();
+    if raw == "*" {
+        return Ok(());
+    }
+    let normal = path::normalise(raw).map_err(|_| (400, "bad_path"))?;
+    let merged = path::merge_slashes(&normal);
+    if merged != raw {
+        ctx.path = Some(merged.into_owned());
+    }
+    if let Cow::Owned(p) = normal {
+        let query = req.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+        let uri = format!("{p}{query}").parse().map_err(|_| (400, "bad_path"))?;
+        session.req_header_mut().set_uri(uri);
+    }
+    Ok(())
+}
+
+fn h2_head(req: &pingora::http::RequestHeader) -> Result<(), Refusal> {
+    if matches!(req.method.as_str(), "TRACE" | "TRACK" | "CONNECT") {
+        return Err((405, "method_not_allowed"));
+    }
+    let lengths = req.headers.get_all(header::CONTENT_LENGTH);
+    let mut n = 0;
+    for l in lengths {
+        n += 1;
+        if n > 1 || l.is_empty() || !l.as_bytes().iter().all(u8::is_ascii_digit) {
+            return Err((400, "bad_content_length"));
+        }
+    }
+    if req.headers.contains_key(header::TRANSFER_ENCODING) || req.headers.contains_key(header::UPGRADE) {
+        return Err((400, "bad_field_line"));
+    }
+    let target = req.raw_path();
+    if target.iter().any(|b| *b <= b' ' || *b >= 0x7f || matches!(b, b'#' | b'\\' | b'"' | b'<' | b'>')) {
+        return Err((400, "bad_target"));
+    }
+    if req.headers.get(header::EXPECT).is_some_and(|e| !e.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err((417, "bad_expect"));
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! The AI station: reads the body, asks `on_prompt`, and has the organ answer while it watches for the client leaving.
+
+use super::ctx::Ctx;
+use super::{policy, reply};
+use crate::ai::call::CallRecord;
+use crate::ai::error::{AiError, error_json};
+use crate::ai::headers::CacheMode;
+use crate::ai::prompt::{self, Operation, Prompt};
+use crate::ai::{AiDirectives, Context, Gateway};
+use crate::base::ids;
+use crate::base::reply::Reply;
+use crate::base::source::Source;
+use crate::config::ai::AiRoute;
+use crate::policy::decision::{AiCache, PromptDecision, Refusal};
+use crate::policy::facts::PromptFacts;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// What an AI route needs.
+pub struct Station<'a> {
+    /// The organ.
+    pub gateway: &'a Gateway,
+    /// The route's options.
+    pub options: &'a Arc<AiRoute>,
+    /// Largest body.
+    pub body_bytes_max: usize,
+}
+
+/// Answers a model call. `None` when the client left meanwhile: everything it had set going is cancelled.
+pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<Reply> {
+    let (prompt, directives) = match prepare(&s, session, ctx).await? {
+        Ok(x) => x,
+        Err(reply) => return Ok(*reply),
+    };
+    let context = Context {
+        route: ctx.route_name().to_owned(),
+        options: Arc::clone(s.options),
+        tenant: tenant(ctx, &session.req_header().headers),
+        policy: ctx.plan.policy_revision.clone(),
+        headers: session.req_header().headers.clone(),
+    };
+    let reply = tokio::select! {
+        biased;
+        r = s.gateway.answer(prompt, &directives, &context) => r,
+        gone = reply::client_gone(session) => {
+            ctx.reason = "client_gone";
+            ctx.source = Source::Gateway;
+            return Err(gone);
+        }
+    };
+    ctx.call = reply.extensions.get::<Arc<CallRecord>>().cloned();
+    Ok(reply)
+}
+
+type Prepared = Result<(Prompt, AiDirectives), Box<Reply>>;
+
+async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<Prepared> {
+    let refuse = |e: &AiError| Ok(Err(Box::new(e.reply())));
+    let req = session.req_header();
+    let path = ctx.path(req.uri.path()).into_owned();
+    let operation = match Operation::of(&req.method, &path) {
+        Ok(o) => o,
+        Err(e) => return refuse(&e),
+    };
+    let Some(body) = read_body(session, s.body_bytes_max).await? else {
+        // What is left of the body is not worth reading.
+        session.set_keepalive(None);
+        return refuse(&AiError::TooLarge { bytes_max: s.body_bytes_max });
+    };
+    let prompt = match prompt::parse(operation, body, s.body_bytes_max) {
+        Ok(p) => p,
+        Err(e) => return refuse(&e),
+    };
+    if operation != Operation::Chat {
+        return Ok(Ok((prompt, AiDirectives::default())));
+    }
+    match policy::on_prompt(ctx, || facts(&prompt)) {
+        Ok(PromptDecision::Continue(d)) => {
+            ctx.notes.extend(d.notes);
+            let cache = d.cache.map(|c| match c {
+                AiCache::None => CacheMode::Off,
+                AiCache::Exact => CacheMode::Exact,
+                AiCache::Semantic => CacheMode::Semantic,
+            });
+            let (tier, model, threshold, ttl) = (d.tier, d.model, d.threshold, d.ttl);
+            Ok(Ok((prompt, AiDirectives { cache, tier, model, threshold, ttl })))
+        }
+        Ok(PromptDecision::Refuse(r)) => {
+            ctx.notes.extend(r.notes.clone());
+            Ok(Err(Box::new(refusal(r))))
+        }
+        Err(reply) => Ok(Err(reply)),
+    }
+}
+
+/// A refusal of the script in the shape that OpenAI clients understand.
+pub fn refusal(r: Refusal) -> Reply {
+    let kind = match r.status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        _ => "invalid_request_error",
+    };
+    let mut reply = Reply::json(r.status, Source::Policy, &error_json(&r.message, kind, None, r.reason)).because(r.reason);
+    reply.headers.extend(r.headers);
+    reply
+}
+
+/// The whole body, or `None` when it is larger than allowed.
+async fn read_body(session: &mut Session, bytes_max: usize) -> pingora::Result<Option<Bytes>> {
+    let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if declared.is_some_and(|n| n > bytes_max) {
+        return Ok(None);
+    }
+    if session.req_header().headers.contains_key(header::EXPECT) {
+        session.downstream_session.write_continue_response().await?;
+    }
+    let Some(first) = session.read_request_body().await? else { return Ok(Some(Bytes::new())) };
+    let mut whole = BytesMut::with_capacity(declared.unwrap_or(first.len()));
+    whole.extend_from_slice(&first);
+    while let Some(piece) = session.read_request_body().await? {
+        if whole.len() + piece.len() > bytes_max {
+            return Ok(None);
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(Some(whole.freeze()))
+}
+
+/// Whose answers these are: the verified subject, else the credentials that the client showed, else nobody's.
+/// Only a digest is kept, so that no key stands in a cache key or a log.
+fn tenant(ctx: &Ctx, headers: &HeaderMap) -> String {
+    if let Some(sub) = ctx.user.as_ref().and_then(|c| c.sub.as_deref()) {
+        return ids::hex(&ids::sha256_parts([b"sub".as_slice(), sub.as_bytes()]));
+    }
+    let shown = headers.get(header::AUTHORIZATION).or_else(|| headers.get("x-api-key"));
+    match shown {
+        Some(v) => ids::hex(&ids::sha256_parts([b"key".as_slice(), v.as_bytes()])),
+        None => "anonymous".to_owned(),
+    }
+}
+
+fn facts(p: &Prompt) -> PromptFacts {
+    let f = &p.facts;
+    PromptFacts {
+        text: f.text.clone(),
+        system: f.system.clone(),
+        model: f.model.clone(),
+        chars: f.text.chars().count(),
+        turns: f.turns,
+        tools: f.tools,
+        messages: f.messages,
+        stream: f.stream,
+        temperature: f.temperature,
+        max_tokens: f.max_tokens,
+    }
+}

@@ -1,0 +1,241 @@
+//! The policy station: makes the facts, calls the hooks, and keeps to `on_error` when the script fails.
+
+use super::ctx::Ctx;
+use super::{ai, response};
+use crate::ab;
+use crate::base::reply::Reply;
+use crate::base::source::Source;
+use crate::bot;
+use crate::config::policy::OnError;
+use crate::plan::{Handler, Plan};
+use crate::policy::decision::{OriginResponseDirectives, PromptDecision, RequestDecision};
+use crate::policy::facts::{BotView, LogFacts, Memo, Oracle, PromptFacts, RequestFacts, ResponseFacts};
+use crate::policy::hook::Hook;
+use crate::policy::{Policy, PolicyError};
+use http::{StatusCode, Version};
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType};
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Answers the script's lazy questions from the organs.
+struct Organs {
+    plan: Arc<Plan>,
+    /// What forward-confirmed reverse DNS said about the client, where it was asked.
+    verified: Option<bool>,
+}
+
+impl Oracle for Organs {
+    fn jwt(&self, name: &str, req: &RequestFacts) -> Option<serde_json::Value> {
+        let rule = self.plan.auth.get(name)?;
+        let token = rule.extract(&req.headers, Some(&req.query))?;
+        rule.verify(&token).ok().map(|c| c.json.clone())
+    }
+
+    fn bot(&self, req: &RequestFacts) -> BotView {
+        view(bot::verdict(&bot_facts(req), &self.plan.bots), self.verified)
+    }
+
+    fn assign(&self, experiment: &str, unit: &str, arms: &[(String, u32)]) -> String {
+        ab::assign(experiment, unit, arms).to_owned()
+    }
+}
+
+/// Makes the facts and asks `on_request`. The reply, if any, ends the request.
+pub async fn on_request(dns: Option<bool>, session: &Session, ctx: &mut Ctx) -> Result<(), Box<Reply>> {
+    let Some((policy, _)) = asked(ctx) else { return Ok(()) };
+    ctx.facts = Some(Arc::new(facts(dns, session, ctx)));
+    if !policy.has(Hook::OnRequest) {
+        return Ok(());
+    }
+    let Some(facts) = ctx.facts.clone() else { return Ok(()) };
+    let decided = timed(ctx, Hook::OnRequest, || policy.on_request(&facts));
+    stick(session, ctx, &facts);
+    match decided {
+        Ok(RequestDecision::Continue(d)) => {
+            ctx.directives = d;
+            Ok(())
+        }
+        Ok(RequestDecision::Refuse(r)) => {
+            ctx.notes.extend(r.notes.clone());
+            let on_ai = matches!(ctx.route.as_deref().map(|r| &r.handler), Some(Handler::Ai(_)));
+            Err(Box::new(if on_ai { ai::refusal(r) } else { r.into_reply() }))
+        }
+        Ok(RequestDecision::Reply(a)) => {
+            ctx.notes.extend(a.notes);
+            Err(Box::new(a.reply))
+        }
+        Err(e) => failed(ctx, &e).map_or(Ok(()), Err),
+    }
+}
+
+/// Asks `on_prompt`.
+pub fn on_prompt(ctx: &mut Ctx, facts: impl FnOnce() -> PromptFacts) -> Result<PromptDecision, Box<Reply>> {
+    let nothing = || Ok(PromptDecision::Continue(crate::policy::decision::PromptDirectives::default()));
+    let (Some((policy, _)), Some(req)) = (asked(ctx), ctx.facts.clone()) else { return nothing() };
+    if !policy.has(Hook::OnPrompt) {
+        return nothing();
+    }
+    let prompt = Arc::new(facts());
+    match timed(ctx, Hook::OnPrompt, || policy.on_prompt(&req, &prompt)) {
+        Ok(d) => Ok(d),
+        Err(e) => failed(ctx, &e).map_or_else(nothing, Err),
+    }
+}
+
+/// Asks `on_origin_response` about the form that is stored.
+pub fn on_origin_response(resp: &ResponseHeader, ctx: &mut Ctx) -> pingora::Result<OriginResponseDirectives> {
+    let (Some((policy, _)), Some(req)) = (asked(ctx), ctx.facts.clone()) else { return Ok(Default::default()) };
+    if !policy.has(Hook::OnOriginResponse) {
+        return Ok(Default::default());
+    }
+    let facts = Arc::new(response_facts(resp, ctx));
+    match timed(ctx, Hook::OnOriginResponse, || policy.on_origin_response(&req, &facts)) {
+        Ok(d) => Ok(d),
+        Err(e) => refuse_late(ctx, &e).map(|()| OriginResponseDirectives::default()),
+    }
+}
+
+/// Asks `on_response` about the form that is sent, and carries it out.
+pub fn on_response(resp: &mut ResponseHeader, ctx: &mut Ctx) -> pingora::Result<()> {
+    let (Some((policy, _)), Some(req)) = (asked(ctx), ctx.facts.clone()) else { return Ok(()) };
+    if !policy.has(Hook::OnResponse) {
+        return Ok(());
+    }
+    let facts = Arc::new(response_facts(resp, ctx));
+    match timed(ctx, Hook::OnResponse, || policy.on_response(&req, &facts)) {
+        Ok(d) => {
+            ctx.notes.extend(d.notes);
+            response::apply(resp, &d.headers)
+        }
+        Err(e) => refuse_late(ctx, &e),
+    }
+}
+
+/// Asks `on_log` whether the line is written; `None` leaves it to the sampling.
+pub fn on_log(session: &Session, ctx: &mut Ctx, took: Duration, bytes: u64) -> Option<bool> {
+    let ((policy, _), req) = (asked(ctx)?, ctx.facts.clone()?);
+    if !policy.has(Hook::OnLog) {
+        return None;
+    }
+    let head = session.response_written()?;
+    let resp = Arc::new(response_facts(head, ctx));
+    let call = ctx.call.as_ref().map(|c| c.read()).unwrap_or_default();
+    let tokens = call.usage.map_or(0, |u| u.input() + u.output());
+    let cost = call.cost.unwrap_or_default();
+    let entry = Arc::new(LogFacts { duration: took, bytes, source: ctx.source, reason: ctx.reason, cost, tokens });
+    match timed(ctx, Hook::OnLog, || policy.on_log(&req, &resp, &entry)) {
+        Ok(d) => {
+            ctx.notes.extend(d.notes);
+            d.keep
+        }
+        Err(e) => {
+            report(&e);
+            None
+        }
+    }
+}
+
+fn asked(ctx: &Ctx) -> Option<(Arc<Policy>, OnError)> {
+    let on_error = ctx.route.as_ref()?.policy?;
+    Some((Arc::clone(ctx.plan.policy.as_ref()?), on_error))
+}
+
+fn timed<T>(ctx: &Ctx, hook: Hook, call: impl FnOnce() -> Result<T, PolicyError>) -> Result<T, PolicyError> {
+    let started = Instant::now();
+    let result = call();
+    let word = result.as_ref().map_or_else(PolicyError::as_str, |_| "ok");
+    ctx.plan.metrics.policy(hook.as_str(), word, started.elapsed());
+    result
+}
+
+fn report(e: &PolicyError) {
+    tracing::warn!(hook = e.hook.as_str(), place = e.place, error = e.message, "policy script failed");
+}
+
+/// The reply under `fail_closed`, nothing under `fail_open`. Later hooks of this request are not asked any more.
+fn failed(ctx: &mut Ctx, e: &PolicyError) -> Option<Box<Reply>> {
+    report(e);
+    ctx.error = Some(format!("policy: {}", e.as_str()));
+    let (_, on_error) = asked(ctx)?;
+    ctx.facts = None;
+    if on_error == OnError::FailOpen {
+        return None;
+    }
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    let text = "the policy of this gateway failed; its operator finds the reason in the log under this request's id";
+    let on_ai = matches!(ctx.route.as_deref().map(|r| &r.handler), Some(Handler::Ai(_)));
+    let reply = if on_ai {
+        Reply::json(status, Source::Policy, &crate::ai::error::error_json(text, "api_error", None, e.as_str()))
+    } else {
+        Reply::text(status, Source::Policy, format!("{text}\n"))
+    };
+    Some(Box::new(reply.because(e.as_str())))
+}
+
+fn refuse_late(ctx: &mut Ctx, e: &PolicyError) -> pingora::Result<()> {
+    match failed(ctx, e) {
+        None => Ok(()),
+        Some(_) => Err(Error::explain(ErrorType::HTTPStatus(500), "policy script failed")),
+    }
+}
+
+fn facts(dns: Option<bool>, session: &Session, ctx: &Ctx) -> RequestFacts {
+    let req = session.req_header();
+    let unit = ab::unit(&req.headers, ctx.client);
+    RequestFacts {
+        id: ctx.id.clone(),
+        method: req.method.clone(),
+        scheme: ctx.scheme(),
+        host: ctx.host().to_owned(),
+        path: ctx.path(req.uri.path()).into_owned(),
+        query: req.uri.query().unwrap_or("").to_owned(),
+        headers: req.headers.clone(),
+        ip: ctx.client,
+        tls: ctx.tls,
+        http_version: match req.version {
+            Version::HTTP_2 => "2",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        },
+        route: ctx.route_name().to_owned(),
+        user: ctx.user.as_ref().map(|c| c.json.clone()),
+        unit,
+        oracle: Arc::new(Organs { plan: Arc::clone(&ctx.plan), verified: dns }),
+        memo: Memo::default(),
+    }
+}
+
+/// Makes arms sticky: a visitor without the cookie gets one that means the same unit.
+fn stick(session: &Session, ctx: &mut Ctx, facts: &RequestFacts) {
+    if !facts.arms().is_empty() && !ctx.background {
+        ctx.sticky = ab::cookie_to_set(&session.req_header().headers, &facts.unit, ctx.tls);
+    }
+}
+
+fn response_facts(resp: &ResponseHeader, ctx: &Ctx) -> ResponseFacts {
+    ResponseFacts {
+        status: resp.status.as_u16(),
+        headers: resp.headers.clone(),
+        age: ctx.cache.age,
+        source: ctx.source,
+        cache: ctx.cache.outcome(),
+    }
+}
+
+/// The bot organ's view of a request.
+fn bot_facts(req: &RequestFacts) -> bot::BotFacts<'_> {
+    bot::BotFacts { headers: &req.headers, tls: req.tls, http_version: req.http_version }
+}
+
+fn view(v: bot::Verdict, verified: Option<bool>) -> BotView {
+    BotView {
+        kind: v.kind.as_str().into(),
+        name: v.name.unwrap_or_default(),
+        declared: v.declared,
+        verified: v.verified.or(verified).unwrap_or(false),
+        score: v.score,
+        reasons: v.reasons.iter().map(|r| r.as_str().into()).collect(),
+    }
+}

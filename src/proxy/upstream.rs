@@ -1,0 +1,153 @@
+//! To the origin: which server, what it is told about the client, what is left out.
+
+use super::ctx::Ctx;
+use crate::plan::{Handler, HeaderChange};
+use crate::upstream::pool::Pool;
+use http::{HeaderName, HeaderValue, Version, header};
+use pingora::http::RequestHeader;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// Fields that belong to one connection only (RFC 9110 §7.6.1), `Upgrade` apart, which websockets need.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    header::TE,
+    header::TRAILER,
+    header::PROXY_AUTHORIZATION,
+];
+/// Fields that we alone set towards an origin: what a client sends under these names is never passed on.
+const OURS: [&str; 5] = ["x-real-ip", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "forwarded"];
+/// Prefix of our own fields.
+const OWN_PREFIX: &str = "x-sluicegate-";
+
+/// The group of servers for this request.
+pub fn pool(ctx: &Ctx) -> Option<Arc<Pool>> {
+    if let Some(name) = &ctx.directives.upstream {
+        return ctx.plan.pools.get(name).cloned();
+    }
+    match ctx.route.as_deref().map(|r| &r.handler) {
+        Some(Handler::Proxy(p)) => Some(Arc::clone(p)),
+        _ => None,
+    }
+}
+
+/// The next server to try.
+pub fn peer(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
+    let peer = pool(ctx).and_then(|p| p.pick(ctx.tries));
+    let peer = peer.ok_or_else(|| Error::explain(ErrorType::HTTPStatus(502), "no server in the upstream"))?;
+    ctx.tries += 1;
+    ctx.upstream = peer._address.as_inet().copied();
+    Ok(Box::new(peer))
+}
+
+/// A server refused the connection: another one may still take the request, nothing of it has been sent.
+pub fn may_retry(ctx: &Ctx) -> bool {
+    pool(ctx).is_some_and(|p| ctx.tries < p.len().min(TRIES_MAX))
+}
+
+/// Most servers tried for one request.
+const TRIES_MAX: usize = 3;
+
+/// Makes the client's request the origin's.
+pub fn request(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
+    strip(req);
+    tell(session, req, ctx)?;
+    if let Some(route) = &ctx.route {
+        for change in &route.request_headers {
+            match change {
+                HeaderChange::Set(n, v) => req.insert_header(n.clone(), v.clone())?,
+                HeaderChange::Remove(n) => drop(req.remove_header(n)),
+            }
+        }
+    }
+    for op in &ctx.directives.request_headers {
+        use crate::policy::decision::HeaderOp;
+        match op {
+            HeaderOp::Set(n, v) => req.insert_header(n.clone(), v.clone())?,
+            HeaderOp::Remove(n) => drop(req.remove_header(n)),
+        }
+    }
+    Ok(())
+}
+
+/// RFC 9110 §7.6.1: what `Connection` names goes no further than this hop.
+fn strip(req: &mut RequestHeader) {
+    let upgrade = is_websocket(req);
+    let named: Vec<HeaderName> = nominated(&req.headers).filter(|n| !(upgrade && *n == header::UPGRADE)).collect();
+    for n in named.iter().filter(|n| !is_framing(n)) {
+        req.remove_header(n);
+    }
+    let te_trailers = req.headers.get(header::TE).is_some_and(|t| t.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    for n in &HOP_BY_HOP {
+        // gRPC asks for trailers end to end; every other TE is this hop's business.
+        if !(te_trailers && *n == header::TE && req.version == Version::HTTP_2) {
+            req.remove_header(n);
+        }
+    }
+    if !upgrade {
+        req.remove_header(&header::UPGRADE);
+        req.remove_header(&header::CONNECTION);
+    }
+    let own: Vec<HeaderName> = req.headers.keys().filter(|n| n.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+    for n in &own {
+        req.remove_header(n);
+    }
+}
+
+fn is_websocket(req: &RequestHeader) -> bool {
+    req.version == Version::HTTP_11
+        && req.headers.get(header::UPGRADE).is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && nominated(&req.headers).any(|n| n == header::UPGRADE)
+}
+
+/// A client must not make us drop what gives the message its shape and meaning.
+fn is_framing(n: &HeaderName) -> bool {
+    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::AUTHORIZATION, header::COOKIE].contains(n)
+}
+
+/// The names that `Connection` lists.
+pub fn nominated(headers: &http::HeaderMap) -> impl Iterator<Item = HeaderName> + '_ {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|t| HeaderName::try_from(t.trim()).ok())
+}
+
+/// `Via` (RFC 9110 §7.6.3), `X-Forwarded-*`, `Forwarded` (RFC 7239) and the request id.
+fn tell(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
+    let via = if session.req_header().version == Version::HTTP_2 { "2 sluicegate" } else { "1.1 sluicegate" };
+    match req.headers.get(header::VIA).and_then(|v| v.to_str().ok()) {
+        None => req.insert_header(header::VIA, HeaderValue::from_static(via))?,
+        Some(before) => {
+            let all = format!("{before}, {via}");
+            req.insert_header(header::VIA, all)?;
+        }
+    }
+    let client = ctx.client.to_string();
+    let before = req.headers.get("x-forwarded-for").and_then(|v| v.to_str().ok()).filter(|_| ctx.peer_trusted);
+    let peer = session.client_addr().and_then(|a| a.as_inet()).map_or_else(|| client.clone(), |a| a.ip().to_canonical().to_string());
+    let chain = before.map_or_else(|| peer.clone(), |b| format!("{b}, {peer}"));
+    for n in OURS {
+        req.remove_header(n);
+    }
+    if req.headers.contains_key("x-forwarded-for") || !ctx.background {
+        req.insert_header("x-forwarded-for", chain)?;
+    }
+    let node = if ctx.client.is_ipv6() { format!("\"[{client}]\"") } else { client.clone() };
+    req.insert_header("forwarded", format!("for={node};host=\"{}\";proto={}", ctx.authority, ctx.scheme()))?;
+    req.insert_header("x-real-ip", client)?;
+    req.insert_header("x-forwarded-proto", ctx.scheme())?;
+    if !ctx.authority.is_empty() {
+        req.insert_header("x-forwarded-host", ctx.authority.as_str())?;
+        // An HTTP/2 request has its host in :authority; HTTP/1 origins want the field.
+        req.insert_header(header::HOST, ctx.authority.as_str())?;
+    }
+    req.insert_header("x-request-id", ctx.id.as_str())?;
+    Ok(())
+}
