@@ -61,10 +61,10 @@ async fn what_a_hit_saved_is_counted() {
     let llm = Llm::saying("one two three").await;
     let edge = setup(&llm, "exact").start().await;
     call(&edge, &chat("auto", "hello")).await;
-    let spent = edge.metric("sluicegate_ai_cost_usd_total", &[]).await;
-    assert!((spent - 16e-6).abs() < 1e-9, "{spent}: {}", edge.metrics().await);
+    let spent = edge.metric("sluicegate_ai_cost_nano_usd_total", &[]).await;
+    assert!((spent - 16_000.0).abs() < 1.0, "{spent}: {}", edge.metrics().await);
     until_source(&edge, &chat("auto", "hello"), "ai_exact").await;
-    let saved = edge.metric("sluicegate_ai_saved_usd_total", &[]).await;
+    let saved = edge.metric("sluicegate_ai_saved_nano_usd_total", &[]).await;
     assert!(saved >= spent, "{saved}: {}", edge.metrics().await);
 }
 

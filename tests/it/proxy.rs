@@ -131,7 +131,7 @@ async fn big_bodies_pass_whole_in_both_directions() {
     let edge = proxy(origin.address).await;
     let body: Vec<u8> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
     let answer = edge.ask("POST", "/", &[], &body).await;
-    assert_eq!((answer.status, answer.body.len()), (200, body.len()));
+    assert_eq!((answer.status, answer.body.len(), origin.last().method.as_str()), (200, body.len(), "POST"));
     assert!(answer.body == body);
 }
 
