@@ -72,7 +72,9 @@ impl Survey {
         });
         let constants = constants.collect();
         let functions = ast.iter_functions().map(|f| {
-            let alone = ast.clone_functions_only_filtered(|_, _, _, name, n| name == f.name && n == f.params.len());
+            // Rhai's clone_functions_only_filtered ignores its filter (1.27.0); retaining does not.
+            let mut alone = ast.clone_functions_only();
+            alone.retain_functions(|_, _, name, n| name == f.name && n == f.params.len());
             let mut found = Function {
                 name: f.name.to_owned(),
                 params: f.params.iter().map(|p| (*p).to_owned()).collect(),

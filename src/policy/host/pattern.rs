@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 /// Different patterns in one script.
 const PATTERNS_MAX: usize = 256;
 /// Bytes that one compiled regular expression may take.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+const REGEX_BYTES_MAX: usize = 256 << 10;
 
 /// Every pattern of one script. Filled once at load, read without a lock ever after.
 #[derive(Debug, Default)]
