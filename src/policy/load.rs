@@ -49,7 +49,9 @@ fn compile(source: &str, name: &str, names: &Names, how: (Limits, &Clock)) -> Re
     }
     sandbox.engine.register_global_module(constants.into());
     let ast = sandbox.engine.optimize_ast(&scope, ast, OptimizationLevel::Simple).clone_functions_only();
-    Ok(Policy { name: name.to_owned(), hooks: survey.hooks(), sandbox, ast })
+    let places = survey.functions.iter().filter_map(|f| Some((f.hook()?, format!("{name}:{}:{}", f.line, f.column))));
+    let places = places.collect();
+    Ok(Policy { name: name.to_owned(), hooks: survey.hooks(), places, sandbox, ast })
 }
 
 /// Only constants and functions may stand at the top level: other statements would never run.

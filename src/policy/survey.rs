@@ -105,7 +105,8 @@ fn place_of(source: &str, ast: &AST, function: &Function) -> (usize, usize) {
     let body = ast.shared_lib().get_script_fn(&function.name, function.params.len()).map(|f| f.body.start_position());
     let line = body.and_then(|p| p.line()).unwrap_or(0);
     let text = line.checked_sub(1).and_then(|n| source.lines().nth(n)).unwrap_or_default();
-    let column = text.find(&format!("fn {}", function.name)).map_or(0, |at| text.chars().count().min(at) + 1);
+    let before = text.split_once(&format!("fn {}", function.name)).map(|(before, _)| before);
+    let column = before.map_or(0, |b| b.chars().count() + 1);
     (line, column)
 }
 
