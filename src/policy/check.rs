@@ -44,6 +44,7 @@ pub(super) fn check(script: &str, survey: &Survey, engine: &Engine, names: &Name
         check.definition(f);
         check.variables(f);
         check.properties(f);
+        check.dropped(f);
         for call in &f.calls {
             check.call(call);
         }
@@ -127,6 +128,15 @@ impl Check<'_> {
                     break;
                 }
                 on = entry.gives;
+            }
+        }
+    }
+
+    /// A decision that is neither returned nor kept decides nothing: most likely a `return` is missing.
+    fn dropped(&mut self, f: &Function) {
+        for (name, at) in &f.dropped {
+            if callable(name).any(|e| e.gives == "decision" && e.on.is_empty()) {
+                self.fault(*at, format!("the decision of {name} is thrown away; write `return {name}(…)`"));
             }
         }
     }

@@ -8,6 +8,7 @@ mod call;
 mod check;
 pub mod decision;
 mod draft;
+mod dropped;
 mod engine;
 pub mod facts;
 mod fault;

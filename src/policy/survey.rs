@@ -1,5 +1,6 @@
 //! What a script says, gathered from its syntax tree in one walk: functions, calls, names, properties. No judgement here.
 
+use super::dropped::{Called, Values};
 use super::hook::{Hook, Hooks};
 use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub(super) struct Function {
     /// Uses of `module::name`.
     pub(super) qualified: Vec<Position>,
     pub(super) chains: Vec<Chain>,
+    /// Calls whose value is thrown away.
+    pub(super) dropped: Vec<Called>,
 }
 
 impl Function {
@@ -81,7 +84,14 @@ impl Survey {
                 ..Function::default()
             };
             (found.line, found.column) = place_of(source, ast, &found);
+            let mut last = Vec::new();
             alone.walk(&mut |path| {
+                // The body's own statements come in order; the value of all but the last is thrown away.
+                if let [ASTNode::Stmt(stmt)] = path {
+                    let values = Values::of(stmt);
+                    found.dropped.extend(std::mem::replace(&mut last, values.own));
+                    found.dropped.extend(values.dropped);
+                }
                 if let Some(node) = path.last() {
                     found.visit(node, &values);
                 }

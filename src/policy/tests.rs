@@ -308,3 +308,16 @@ fn one_policy_serves_64_threads_at_once() {
     });
     threads.collect::<Vec<_>>().into_iter().for_each(|t| t.join().unwrap());
 }
+
+#[test]
+fn a_last_decision_counts_with_and_without_a_semicolon() {
+    for body in [
+        r#"deny(403, "no");"#,
+        r#"deny(403, "no")"#,
+        r#"if req.tls { deny(403, "no"); }"#,
+        r#"return deny(403, "no");"#,
+    ] {
+        let decided = load(&format!("fn on_request(req) {{ {body} }}")).on_request(&Arc::new(request("/"))).unwrap();
+        assert!(matches!(decided, RequestDecision::Refuse(_)), "{body}: {decided:?}");
+    }
+}
