@@ -1,1 +1,5 @@
 //! (to be written)
+
+pub mod embed;
+pub mod semantic;
+pub mod vector;
