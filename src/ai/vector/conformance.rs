@@ -22,6 +22,7 @@ pub fn vector(seed: u64) -> Arc<[f32]> {
     unit((0..DIM).map(random).collect()).unwrap()
 }
 
+/// A point whose payload names its partition.
 pub fn point(partition: u8, seed: u64) -> Point {
     Point {
         id: Uuid::from_u128(u128::from(partition) << 64 | u128::from(seed)),
@@ -35,6 +36,7 @@ pub fn point(partition: u8, seed: u64) -> Point {
     }
 }
 
+/// A search for near copies.
 pub fn search(partition: Partition, vector: Arc<[f32]>) -> Search {
     Search { partition, vector, limit: 10, min_score: 0.9, now_unix: NOW }
 }

@@ -38,37 +38,46 @@ impl State {
 /// A running server; stops when dropped.
 pub struct TestServer {
     pub address: SocketAddr,
-    task: tokio::task::JoinHandle<()>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl TestServer {
-    /// Serves on the given address; port 0 picks a free one.
-    pub async fn start(state: State, address: SocketAddr) -> TestServer {
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    /// Serves on the given address; port 0 picks a free one. It has a runtime of its own, because ending that is the
+    /// one way to cut its open connections, too.
+    pub fn start(state: State, address: SocketAddr) -> TestServer {
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let incoming = tonic::transport::server::TcpIncoming::from(listener);
-        let server = tonic::transport::Server::builder()
-            .add_service(PointsServer::new(state.clone()))
-            .add_service(CollectionsServer::new(state))
-            .serve_with_incoming(incoming);
-        let task = tokio::spawn(async move { server.await.unwrap() });
-        TestServer { address, task }
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let server = tonic::transport::Server::builder()
+                    .add_service(PointsServer::new(state.clone()))
+                    .add_service(CollectionsServer::new(state))
+                    .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener));
+                tokio::select! {
+                    ended = server => ended.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        TestServer { address, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
-
-    /// Ends the server and its connections.
-    pub async fn stop(mut self) {
-        self.task.abort();
-        let _ = (&mut self.task).await;
-    }
 }
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -89,6 +98,11 @@ fn time(payload: &HashMap<String, pb::Value>, name: &str) -> u64 {
 fn partition(hex: &str) -> Partition {
     let bytes: Vec<u8> = (0..64).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
     bytes.try_into().unwrap()
+}
+
+/// Whole seconds out of a range's bound.
+fn whole(bound: Option<f64>) -> u64 {
+    format!("{:.0}", bound.unwrap()).parse().unwrap()
 }
 
 fn uuid(id: Option<pb::PointId>) -> Uuid {
@@ -115,7 +129,7 @@ fn selection(filter: Option<pb::Filter>) -> Delete {
         [ConditionOneOf::HasId(ids)] => Delete::Id(uuid(ids.has_id.first().cloned())),
         [ConditionOneOf::Field(f)] if f.key == field::PARTITION => Delete::Partition(partition(&keyword(f))),
         [ConditionOneOf::Field(f)] if f.key == field::TENANT => Delete::Tenant(keyword(f)),
-        [ConditionOneOf::Field(f)] if f.key == field::EXPIRES => Delete::Expired(f.range.unwrap().lte.unwrap() as u64),
+        [ConditionOneOf::Field(f)] if f.key == field::EXPIRES => Delete::Expired(whole(f.range.unwrap().lte)),
         other => panic!("{other:?}"),
     }
 }
@@ -192,7 +206,7 @@ impl Points for State {
             vector: vector.data.into(),
             limit: usize::try_from(q.limit.unwrap()).unwrap(),
             min_score: q.score_threshold.unwrap(),
-            now_unix: alive.range.unwrap().gt.unwrap() as u64,
+            now_unix: whole(alive.range.unwrap().gt),
         };
         let found = store.search(search).await.map_err(|e| Status::invalid_argument(e.to_string()))?;
         let result = found.into_iter().map(|f| {

@@ -43,7 +43,7 @@ async fn memory_forgets_the_oldest_beyond_its_bound() {
 #[tokio::test]
 async fn qdrant_conforms_over_the_real_protocol() {
     let state = State::default();
-    let server = TestServer::start(state.clone(), any_port()).await;
+    let server = TestServer::start(state.clone(), any_port());
     let store = QdrantStore::new(options(&server.url()), Clock::system()).unwrap();
     assert!(store.search(search([1; 32], vector(1))).await.unwrap().is_empty(), "no collection yet");
     check(&store).await;
@@ -63,7 +63,7 @@ async fn qdrant_conforms_against_a_server() {
 
 #[tokio::test]
 async fn a_collection_of_another_dimension_is_refused() {
-    let server = TestServer::start(State::default(), any_port()).await;
+    let server = TestServer::start(State::default(), any_port());
     let store = QdrantStore::new(options(&server.url()), Clock::system()).unwrap();
     store.upsert(point(1, 1)).await.unwrap();
     let other = QdrantOptions { dim: DIM + 1, ..options(&server.url()) };
@@ -76,7 +76,7 @@ async fn a_collection_of_another_dimension_is_refused() {
 async fn a_server_that_is_down_costs_little_and_comes_back() {
     let clock = Clock::manual();
     let state = State::default();
-    let server = TestServer::start(state.clone(), any_port()).await;
+    let server = TestServer::start(state.clone(), any_port());
     let address = server.address;
     let short = QdrantOptions { timeout: Duration::from_millis(500), ..options(&server.url()) };
     let store = QdrantStore::new(short, clock.clone()).unwrap();
@@ -84,7 +84,7 @@ async fn a_server_that_is_down_costs_little_and_comes_back() {
     let look = || store.search(search([1; 32], vector(1)));
     assert_eq!(look().await.unwrap().len(), 1);
 
-    server.stop().await;
+    drop(server);
     let mut failures = 0;
     while !matches!(look().await, Err(VectorError::Open)) {
         failures += 1;
@@ -96,7 +96,7 @@ async fn a_server_that_is_down_costs_little_and_comes_back() {
     }
     assert!(started.elapsed() < Duration::from_millis(500), "an open breaker answers at once");
 
-    let _server = TestServer::start(state, address).await;
+    let _server = TestServer::start(state, address);
     assert!(matches!(look().await, Err(VectorError::Open)), "not before the pause is over");
     let mut tries = 0;
     let found = loop {
@@ -113,7 +113,7 @@ async fn a_server_that_is_down_costs_little_and_comes_back() {
 #[tokio::test]
 async fn a_server_that_hangs_costs_the_time_limit_at_most() {
     let state = State::default();
-    let server = TestServer::start(state.clone(), any_port()).await;
+    let server = TestServer::start(state.clone(), any_port());
     let store = QdrantOptions { timeout: Duration::from_millis(50), ..options(&server.url()) };
     let store = QdrantStore::new(store, Clock::manual()).unwrap();
     store.upsert(point(1, 1)).await.unwrap();
