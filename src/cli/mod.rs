@@ -1,1 +1,3 @@
-//! (to be written)
+//! Commands. (The others are being written.)
+
+pub mod demo;

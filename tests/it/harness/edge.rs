@@ -1,0 +1,181 @@
+//! A gateway for one test: YAML and scripts in a folder of its own, every port chosen by the system.
+
+use super::client::{self, Response};
+use super::wait_until;
+use serde_json::Value;
+use sluicegate::base::clock::Clock;
+use sluicegate::server::{self, Options, Running};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What every test's YAML begins with, unless it brings its own.
+const PRELUDE: &str = "\
+version: 1
+server: { threads: 2, grace_period: 100ms, admin: { listen: \"127.0.0.1:0\" } }
+listeners: { web: { address: \"127.0.0.1:0\" } }
+";
+
+/// A gateway to be.
+pub struct Setup {
+    yaml: String,
+    files: Vec<(String, String)>,
+}
+
+/// A gateway that runs until it is dropped.
+pub struct Edge {
+    running: Option<Running>,
+    dir: tempfile::TempDir,
+}
+
+impl Setup {
+    /// The rest of a configuration: upstreams, routes and so on, below a listener `web` and an admin port.
+    pub fn new(yaml: &str) -> Setup {
+        Setup::bare(&format!("{PRELUDE}{yaml}"))
+    }
+
+    /// A whole configuration.
+    pub fn bare(yaml: &str) -> Setup {
+        Setup { yaml: yaml.to_owned(), files: Vec::new() }
+    }
+
+    /// Replaces `$NAME` in the YAML and in the files given so far.
+    pub fn put(mut self, name: &str, value: impl ToString) -> Setup {
+        let (name, value) = (format!("${name}"), value.to_string());
+        self.yaml = self.yaml.replace(&name, &value);
+        for (_, text) in &mut self.files {
+            *text = text.replace(&name, &value);
+        }
+        self
+    }
+
+    /// A file beside the YAML.
+    pub fn file(mut self, name: &str, text: &str) -> Setup {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Starts it in a folder of its own.
+    pub async fn start(self) -> Edge {
+        match self.try_start().await {
+            Ok(edge) => edge,
+            Err(fault) => panic!("the gateway does not start: {fault:#}"),
+        }
+    }
+
+    /// Starts it; the fault when it refuses to.
+    pub async fn try_start(self) -> anyhow::Result<Edge> {
+        let dir = tempfile::tempdir().unwrap();
+        self.start_in(dir).await
+    }
+
+    /// Starts it in a folder that may hold what an earlier gateway left.
+    pub async fn start_in(self, dir: tempfile::TempDir) -> anyhow::Result<Edge> {
+        let yaml = self.yaml.replace("$DIR", &dir.path().display().to_string());
+        std::fs::write(dir.path().join("sluicegate.yaml"), yaml).unwrap();
+        for (name, text) in &self.files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let options = Options { clock: Clock::system(), ..Options::default() };
+        let running = server::start(&dir.path().join("sluicegate.yaml"), options).await?;
+        Ok(Edge { running: Some(running), dir })
+    }
+}
+
+impl Edge {
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("the gateway was stopped")
+    }
+
+    /// Where the listener `web` listens.
+    pub fn web(&self) -> SocketAddr {
+        self.at("web")
+    }
+
+    /// Where a listener listens.
+    pub fn at(&self, listener: &str) -> SocketAddr {
+        self.running().address(listener).unwrap_or_else(|| panic!("no listener {listener}"))
+    }
+
+    /// Where the admin port listens.
+    pub fn admin(&self) -> SocketAddr {
+        self.running().admin().expect("no admin port")
+    }
+
+    /// A file of its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file the way an editor does: whole, then renamed into place.
+    pub fn write(&self, name: &str, text: &str) {
+        let draft = self.path(&format!(".{name}.draft"));
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(draft, self.path(name)).unwrap();
+    }
+
+    /// Replaces a piece of a file, which must be there.
+    pub fn edit(&self, name: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{name} has no {from:?}");
+        self.write(name, &text.replace(from, to));
+    }
+
+    /// `GET` on the listener `web`.
+    pub async fn get(&self, target: &str) -> Response {
+        client::get(self.web(), target).await
+    }
+
+    /// A request on the listener `web`.
+    pub async fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        client::ask(self.web(), method, target, headers, body).await
+    }
+
+    /// `POST` of JSON on the listener `web`.
+    pub async fn post(&self, target: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+        client::post(self.web(), target, headers, body).await
+    }
+
+    /// The admin port's `/status`.
+    pub async fn status(&self) -> Value {
+        client::get(self.admin(), "/status").await.json()
+    }
+
+    /// The admin port's `/metrics`.
+    pub async fn metrics(&self) -> String {
+        client::get(self.admin(), "/metrics").await.text()
+    }
+
+    /// The sum of a family's samples whose labels contain every one of `labels` (`tier="cheap"`).
+    pub async fn metric(&self, family: &str, labels: &[&str]) -> f64 {
+        sum(&self.metrics().await, family, labels)
+    }
+
+    /// Asks for a purge.
+    pub async fn purge(&self, url: &str) -> Response {
+        client::post(self.admin(), "/purge", &[], &serde_json::json!({ "url": url })).await
+    }
+
+    /// Waits until the number of a reload that took place is past `before`.
+    pub async fn reloaded_since(&self, before: &Value) {
+        wait_until("a reload", async || self.status().await["last_reload"]["at"] != before["last_reload"]["at"]).await;
+    }
+
+    /// Stops it and leaves its folder to the next.
+    pub async fn stop(mut self) -> tempfile::TempDir {
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
+        self.dir
+    }
+}
+
+/// The sum of the samples of `family` in a Prometheus text whose labels contain every one of `labels`.
+pub fn sum(text: &str, family: &str, labels: &[&str]) -> f64 {
+    text.lines()
+        .filter(|line| {
+            let name = line.split(['{', ' ']).next().unwrap_or("");
+            name == family && labels.iter().all(|label| line.contains(label))
+        })
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}

@@ -1,0 +1,26 @@
+//! The integration tests: the whole gateway over real sockets, and the shape of the sources.
+
+// In a test a panic is the report; the lint's own exception covers only functions marked as tests, not their helpers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation
+)]
+
+mod ab;
+mod admin;
+mod ai;
+mod ai_cache;
+mod auth;
+mod bots;
+mod cdn;
+mod conf;
+mod harness;
+mod policy;
+mod proxy;
+mod sdk;
+mod slow;
+mod tidy;
+mod tls;
