@@ -5,6 +5,7 @@ pub mod call;
 mod canon;
 pub mod catalog;
 pub mod collapse;
+pub mod embed;
 pub mod error;
 pub mod exact;
 pub mod headers;
@@ -17,13 +18,18 @@ mod provider;
 mod record;
 mod replay;
 pub mod seam;
+pub mod semantic;
 mod settle;
 mod sse;
 mod stream;
 pub mod usage;
+pub mod vector;
 
 mod hit;
 mod plan;
+
+#[cfg(test)]
+mod tests;
 
 use crate::base::clock::Clock;
 use crate::base::reply::{Body, Reply};
@@ -68,6 +74,8 @@ pub struct Semantic {
     pub threshold: f32,
     /// How long an answer lives, unless the script says otherwise.
     pub ttl: Duration,
+    /// Whether all tenants of a route share answers (`scope: route`): right for public content only.
+    pub tenants_share: bool,
 }
 
 /// What the policy script decided about a prompt.
@@ -200,14 +208,14 @@ fn close(c: &mut Call, reply: &Reply, took: Duration) {
 impl Run<'_> {
     /// The whole story: what is known, what is being asked already, and only then a model.
     async fn answer(mut self) -> Reply {
-        if let Some(reply) = self.from_exact() {
+        if let Some(reply) = self.ask_exact() {
             return reply;
         }
-        let ticket = match self.from_semantic().await {
+        let ticket = match self.ask_semantic().await {
             Ok(reply) => return reply,
             Err(ticket) => ticket,
         };
-        let lead = match self.from_flight().await {
+        let lead = match self.ask_flight().await {
             Ok(reply) => return reply,
             Err(lead) => lead,
         };
@@ -217,13 +225,13 @@ impl Run<'_> {
         }
     }
 
-    fn from_exact(&self) -> Option<Reply> {
+    fn ask_exact(&self) -> Option<Reply> {
         let (stored, age) = self.plan.exact_for_reading()?;
         self.replay(&stored, CacheOutcome::Exact, age)
     }
 
     /// A semantic hit, or the ticket under which the coming answer is to be filed.
-    async fn from_semantic(&mut self) -> Result<Reply, Option<Box<dyn Ticket>>> {
+    async fn ask_semantic(&mut self) -> Result<Reply, Option<Box<dyn Ticket>>> {
         let Some((cache, query)) = self.plan.semantic.take() else { return Err(None) };
         match cache.lookup(&query).await {
             Lookup::Hit(hit) => {
@@ -240,7 +248,7 @@ impl Run<'_> {
     }
 
     /// The answer of an identical call in flight, or the duty to produce it for the others.
-    async fn from_flight(&self) -> Result<Reply, Option<collapse::Lead>> {
+    async fn ask_flight(&self) -> Result<Reply, Option<collapse::Lead>> {
         let Some((calls, key)) = &self.plan.collapse else { return Err(None) };
         let elect = async {
             loop {
@@ -257,7 +265,7 @@ impl Run<'_> {
         match tokio::time::timeout(COLLAPSE_WAIT, elect).await {
             Ok(Ok(stored)) => self.replay(&stored, CacheOutcome::Collapsed, Duration::ZERO).ok_or(None),
             // The call before may have ended between the look-up and the election.
-            Ok(Err(lead)) => self.from_exact().ok_or(Some(lead)),
+            Ok(Err(lead)) => self.ask_exact().ok_or(Some(lead)),
             Err(_) => Err(None),
         }
     }
@@ -305,7 +313,7 @@ impl Run<'_> {
     fn nothing_to_try(&self) -> Failure {
         let message = format!("the tier {:?} has no models", self.choice.name);
         let passed = Err(AiError::Provider { message, timeout: false, reason: "no_models" });
-        Failure { reason: "no_models", status: None, retry_after: None, next: false, passed }
+        Failure { reason: "no_models", status: None, retry_after: None, next: false, passed: Box::new(passed) }
     }
 
     fn deliver(&self, reached: Reached, files: Files) -> Reply {
@@ -335,7 +343,7 @@ impl Run<'_> {
     }
 
     fn give_up(&self, failure: Failure) -> Reply {
-        let reply = match failure.passed {
+        let reply = match *failure.passed {
             Ok(passed) => {
                 let mut reply = Reply::full(passed.status, Source::Provider, "application/json", passed.body);
                 reply.headers.extend(passed.headers);

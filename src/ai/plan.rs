@@ -9,8 +9,7 @@ use super::headers::{CacheMode, ClientWish};
 use super::key::{self, Key, Scope};
 use super::prompt::{Operation, Prompt};
 use super::seam::{Query, SemanticLookup, unfit};
-use super::settle::Keeper;
-use super::{AiDirectives, AnswerCache, Context};
+use super::{AiDirectives, AnswerCache, Context, Semantic};
 use crate::base::ids::{hex, sha256_parts};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,17 +61,14 @@ impl CachePlan {
             return Ok(plan);
         }
         plan.collapse = Some((cache.in_flight.clone(), key));
-        if script.min(client) == CacheMode::Semantic && prompt.operation == Operation::Chat {
-            if let Some(semantic) = &cache.semantic {
-                match unfit(prompt) {
-                    Some(reason) => plan.reason = reason,
-                    None => {
-                        let query = query(prompt, directives, &scope, (semantic.threshold, semantic.ttl));
-                        let query = Query { model: choice.name.clone(), ..query };
-                        plan.semantic = Some((semantic.cache.clone(), query));
-                    }
-                }
+        let wanted = script.min(client) == CacheMode::Semantic && prompt.operation == Operation::Chat;
+        match cache.semantic.as_ref().filter(|_| wanted).map(|s| (s, unfit(prompt))) {
+            Some((_, Some(reason))) => plan.reason = reason,
+            Some((semantic, None)) => {
+                let query = query(prompt, directives, &scope, semantic);
+                plan.semantic = Some((semantic.cache.clone(), Query { model: choice.name.clone(), ..query }));
             }
+            None => {}
         }
         Ok(plan)
     }
@@ -99,19 +95,20 @@ impl CachePlan {
     }
 
     /// Where the exact cache wants the answer.
-    pub fn place(&self) -> Option<(Key, Arc<dyn Keeper>, Option<Duration>)> {
-        let keeper: Arc<dyn Keeper> = self.exact.clone()?;
-        Some((self.key?, keeper, self.ttl))
+    pub fn place(&self) -> Option<(Key, Arc<ExactCache>, Option<Duration>)> {
+        Some((self.key?, self.exact.clone()?, self.ttl))
     }
 }
 
-fn query(prompt: &Prompt, directives: &AiDirectives, scope: &Scope<'_>, bounds: (f32, Duration)) -> Query {
+fn query(prompt: &Prompt, directives: &AiDirectives, scope: &Scope<'_>, semantic: &Semantic) -> Query {
+    let tenant = if semantic.tenants_share { "" } else { scope.tenant };
+    let scope = Scope { tenant, ..scope.clone() };
     Query {
-        partition: key::partition(prompt, scope),
-        tenant: hex(&sha256_parts([scope.tenant.as_bytes()])),
+        partition: key::partition(prompt, &scope),
+        tenant: hex(&sha256_parts([tenant.as_bytes()])),
         model: String::new(),
         text: prompt.facts.text.clone(),
-        threshold: directives.threshold.unwrap_or(bounds.0),
-        ttl: directives.ttl.unwrap_or(bounds.1),
+        threshold: directives.threshold.unwrap_or(semantic.threshold),
+        ttl: directives.ttl.unwrap_or(semantic.ttl),
     }
 }

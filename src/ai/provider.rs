@@ -79,7 +79,7 @@ pub struct Failure {
     /// Whether another model may be tried.
     pub next: bool,
     /// What the client gets if nothing else is tried.
-    pub passed: Result<Passed, AiError>,
+    pub passed: Box<Result<Passed, AiError>>,
 }
 
 /// A running stream: frames as the provider produces them.
@@ -205,7 +205,8 @@ async fn open_stream(model: &Model, fetched: Fetched) -> Result<Opened, Failure>
         let more = live.frames().await.map_err(|reason| broken(model, reason))?;
         let Some(frames) = more else { return Err(broken(model, "cut")) };
         for frame in &frames {
-            begun |= begins(model, frame)?;
+            // What comes after the first content is the running stream's business, whatever it is.
+            begun = begun || begins(model, frame)?;
         }
         seen.extend(frames);
     }
@@ -251,7 +252,13 @@ async fn refused(model: &Model, fetched: Fetched) -> Failure {
         300..=399 => Err(failed(format!("the provider {name:?} answered with a redirect"), false, reason)),
         _ => Ok(Passed { status, headers, body: shaped() }),
     };
-    Failure { reason, status: Some(status), retry_after: after.map(Duration::from_secs), next, passed }
+    Failure {
+        reason,
+        status: Some(status),
+        retry_after: after.map(Duration::from_secs),
+        next,
+        passed: Box::new(passed),
+    }
 }
 
 /// A provider's own error body, if it is OpenAI-shaped.
@@ -283,27 +290,27 @@ fn error_in_success(model: &Model, json: &Value) -> Failure {
         Ok(Passed { status, headers: HeaderMap::new(), body })
     };
     let reason = "provider_error_in_success";
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed }
+    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
 }
 
 fn unreachable(model: &Model, e: &FetchError) -> Failure {
     let message = format!("the provider {:?} gave no answer: {e}", model.provider.name);
     let passed = Err(failed(message, e.is_timeout(), e.as_str()));
-    Failure { reason: e.as_str(), status: None, retry_after: None, next: true, passed }
+    Failure { reason: e.as_str(), status: None, retry_after: None, next: true, passed: Box::new(passed) }
 }
 
 fn broken(model: &Model, reason: &'static str) -> Failure {
     let message =
         format!("the stream of the provider {:?} broke before its first content: {reason}", model.provider.name);
     let passed = Err(failed(message, reason.ends_with("timeout"), reason));
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed }
+    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
 }
 
 fn garbage(model: &Model, what: &str) -> Failure {
     let reason = "provider_garbage";
     let message = format!("the provider {:?} sent {what}", model.provider.name);
     let passed = Err(failed(message, false, reason));
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed }
+    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
 }
 
 fn failed(message: String, timeout: bool, reason: &'static str) -> AiError {

@@ -17,23 +17,11 @@ use std::time::Duration;
 #[derive(Default)]
 pub struct Files {
     /// The exact cache, the key and the time to live.
-    pub exact: Option<(Key, Arc<dyn Keeper>, Option<Duration>)>,
+    pub exact: Option<(Key, Arc<ExactCache>, Option<Duration>)>,
     /// The place that the semantic look-up reserved.
     pub ticket: Option<Box<dyn Ticket>>,
     /// Those who wait for the same answer.
     pub lead: Option<Lead>,
-}
-
-/// What stores exact answers (the exact cache of an answer cache).
-pub trait Keeper: Send + Sync {
-    /// Stores an answer.
-    fn keep(&self, key: Key, stored: Arc<Stored>, ttl: Option<Duration>);
-}
-
-impl Keeper for ExactCache {
-    fn keep(&self, key: Key, stored: Arc<Stored>, ttl: Option<Duration>) {
-        self.put(key, stored, ttl);
-    }
 }
 
 /// A call whose provider is answering. Dropped before its end, it says that the client left.
@@ -116,8 +104,8 @@ impl Drop for Settle {
 fn file(files: Files, stored: &Arc<Stored>, json: &Value, stand_in: bool) -> bool {
     let mut kept = false;
     if !stand_in && may_keep(json) {
-        if let Some((key, keeper, ttl)) = files.exact {
-            keeper.keep(key, stored.clone(), ttl);
+        if let Some((key, cache, ttl)) = files.exact {
+            cache.put(key, stored.clone(), ttl);
             kept = true;
         }
         if let Some(ticket) = files.ticket.filter(|_| may_share(json)) {

@@ -57,7 +57,8 @@ impl Parser {
         if rest.iter().all(u8::is_ascii_whitespace) {
             return None;
         }
-        rest.extend_from_slice(b"\n\n");
+        let ended_line = rest.last() == Some(&b'\n');
+        rest.extend_from_slice(if ended_line { b"\n" } else { b"\n\n" });
         Some(frame(rest.freeze()))
     }
 

@@ -11,6 +11,9 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
+/// The longest stream that is passed on; at ordinary chunk sizes this is several hundred thousand tokens.
+const STREAM_BYTES_MAX: usize = 256 << 20;
+
 /// The body of a streamed answer. Dropping it closes the provider's connection.
 pub struct LiveStream {
     state: State,
@@ -31,6 +34,7 @@ struct Open {
     settle: Settle,
     /// The client did not ask for the usage chunk that the gateway asked for.
     hide_usage: bool,
+    bytes: usize,
 }
 
 /// What a frame means for the stream.
@@ -45,7 +49,7 @@ impl LiveStream {
     /// A stream that has begun.
     pub fn new(live: Live, settle: Settle, hide_usage: bool) -> Self {
         let recorder = Recorder::new(ANSWER_BYTES_MAX);
-        LiveStream { state: State::Open(Box::new(Open { live, recorder, settle, hide_usage })) }
+        LiveStream { state: State::Open(Box::new(Open { live, recorder, settle, hide_usage, bytes: 0 })) }
     }
 }
 
@@ -115,6 +119,10 @@ impl Open {
     }
 
     fn frame(&mut self, frame: &Frame, out: &mut BytesMut) -> Step {
+        self.bytes = self.bytes.saturating_add(frame.raw.len());
+        if self.bytes > STREAM_BYTES_MAX {
+            return Step::Fail("stream_too_long", true);
+        }
         let Some(data) = frame.data.as_deref().filter(|d| !d.is_empty()) else {
             out.extend_from_slice(&frame.raw);
             return Step::Go;

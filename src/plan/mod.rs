@@ -5,6 +5,7 @@ pub mod compile;
 pub mod listener;
 mod organs;
 pub mod router;
+mod semantic;
 pub mod shared;
 pub mod tls;
 

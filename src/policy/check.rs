@@ -44,6 +44,7 @@ pub(super) fn check(script: &str, survey: &Survey, engine: &Engine, names: &Name
         check.definition(f);
         check.variables(f);
         check.properties(f);
+        check.dropped(f);
         for call in &f.calls {
             check.call(call);
         }
@@ -131,6 +132,15 @@ impl Check<'_> {
         }
     }
 
+    /// A decision that is neither returned nor kept decides nothing: most likely a `return` is missing.
+    fn dropped(&mut self, f: &Function) {
+        for (name, at) in &f.dropped {
+            if callable(name).any(|e| e.gives == "decision" && e.on.is_empty()) {
+                self.fault(*at, format!("the decision of {name} is thrown away; write `return {name}(…)`"));
+            }
+        }
+    }
+
     fn call(&mut self, call: &Call) {
         let name = call.name.as_str();
         let total = call.args.len() + usize::from(call.method);
@@ -150,15 +160,18 @@ impl Check<'_> {
         if self.native.contains(&(name.to_owned(), total)) {
             return;
         }
+        let given = match call.args.len() {
+            1 => "1 argument".to_owned(),
+            n => format!("{n} arguments"),
+        };
         let own: Vec<String> = callable(name).map(Entry::signature).collect();
         let others = self.survey.functions.iter().filter(defined).map(|f| format!("{name}({})", f.params.join(", ")));
         let known: Vec<String> = own.into_iter().chain(others).collect();
         if !known.is_empty() {
-            let given = call.args.len();
-            return self.fault(call.at, format!("{name} is written {}; {given} arguments given", known.join(" or ")));
+            return self.fault(call.at, format!("{name} is written {}, not with {given}", known.join(" or ")));
         }
         if self.native.iter().any(|(n, _)| n == name) {
-            return self.fault(call.at, format!("{name} does not take {} arguments", call.args.len()));
+            return self.fault(call.at, format!("{name} cannot be called with {given}"));
         }
         let functions = self.survey.functions.iter().map(|f| f.name.as_str());
         let own = HOST.iter().filter(|e| e.form != Form::Property).map(|e| e.name);

@@ -6,6 +6,7 @@ use super::hook::Hook;
 use super::host;
 use super::host::pattern::Patterns;
 use crate::base::clock::Clock;
+use crate::config::policy::PolicyConfig;
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
     BasicStringPackage, LanguageCorePackage, LogicPackage, MoreStringPackage, Package,
@@ -45,6 +46,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits { max_operations: 50_000, max_time: Duration::from_millis(5) }
+    }
+}
+
+impl From<&PolicyConfig> for Limits {
+    fn from(config: &PolicyConfig) -> Self {
+        Limits { max_operations: config.max_operations, max_time: config.max_time.0 }
     }
 }
 

@@ -76,7 +76,7 @@ pub struct PolicyError {
     pub failure: Failure,
     /// The hook that was called.
     pub hook: Hook,
-    /// `script:line:column`, as far as known.
+    /// `script:line:column`: of the failing expression if known, else of the hook.
     pub place: String,
     /// What went wrong, for the log; never shown to clients.
     pub message: String,

@@ -7,7 +7,7 @@ use super::host::pattern::Patterns;
 use super::survey::Survey;
 use super::{Names, Policy};
 use crate::base::clock::Clock;
-use rhai::{AST, ASTFlags, EvalAltResult, OptimizationLevel, Position, Scope, Stmt};
+use rhai::{AST, ASTFlags, EvalAltResult, Module, OptimizationLevel, Position, Scope, Stmt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -41,9 +41,17 @@ fn compile(source: &str, name: &str, names: &Names, how: (Limits, &Clock)) -> Re
         return Err(faults);
     }
     patterns.fill(findings.patterns);
-    // Functions do not see the top level. Folding the constants into them makes them visible, and costs nothing at run time.
+    // Functions do not see the top level. As variables of a global module the constants are visible in them; folding
+    // makes most of them free at run time (all but receivers of a method call).
+    let mut constants = Module::new();
+    for (name, _, value) in scope.iter() {
+        constants.set_var(name, value);
+    }
+    sandbox.engine.register_global_module(constants.into());
     let ast = sandbox.engine.optimize_ast(&scope, ast, OptimizationLevel::Simple).clone_functions_only();
-    Ok(Policy { name: name.to_owned(), hooks: survey.hooks(), sandbox, ast })
+    let places = survey.functions.iter().filter_map(|f| Some((f.hook()?, format!("{name}:{}:{}", f.line, f.column))));
+    let places = places.collect();
+    Ok(Policy { name: name.to_owned(), hooks: survey.hooks(), places, sandbox, ast })
 }
 
 /// Only constants and functions may stand at the top level: other statements would never run.
@@ -58,8 +66,7 @@ fn top_level(name: &str, ast: &AST) -> Vec<PolicyFault> {
 }
 
 fn constants(name: &str, sandbox: &Sandbox, ast: &AST, faults: &mut Vec<PolicyFault>) -> Scope<'static> {
-    let only_statements = ast.clone();
-    sandbox.constants(&only_statements).unwrap_or_else(|e: Box<EvalAltResult>| {
+    sandbox.constants(ast).unwrap_or_else(|e: Box<EvalAltResult>| {
         faults.push(fault(name, e.position(), format!("this constant cannot be computed: {}", describe(&e))));
         Scope::new()
     })

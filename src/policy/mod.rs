@@ -8,6 +8,7 @@ mod call;
 mod check;
 pub mod decision;
 mod draft;
+mod dropped;
 mod engine;
 pub mod facts;
 mod fault;
@@ -26,7 +27,7 @@ pub use fault::{Failure, PolicyError, PolicyFault};
 use hook::{Hook, Hooks};
 use host::views::{LogEntry, Prompt, Req, Resp};
 use rhai::AST;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Names that a script may mention, as the plan knows them.
@@ -48,6 +49,8 @@ pub struct Names {
 pub struct Policy {
     name: String,
     hooks: Hooks,
+    /// Where each hook is defined, as `script:line:column`.
+    places: BTreeMap<Hook, String>,
     sandbox: Sandbox,
     ast: AST,
 }
@@ -141,7 +144,15 @@ impl Policy {
         if !self.has(hook) {
             return Ok(Draft::default());
         }
-        let value = self.sandbox.call(&self.name, &self.ast, hook, args())?.flatten();
+        // Rhai drops the position of some errors; the hook's own is better than none.
+        let place = || self.places.get(&hook).unwrap_or(&self.name).clone();
+        let value = self.sandbox.call(&self.name, &self.ast, hook, args()).map_err(|mut e| {
+            if e.place == self.name {
+                e.place = place();
+            }
+            e
+        })?;
+        let value = value.flatten();
         if value.is_unit() {
             return Ok(Draft::default());
         }
@@ -149,7 +160,7 @@ impl Policy {
         value.try_cast::<Draft>().ok_or_else(|| PolicyError {
             failure: Failure::BadReturn,
             hook,
-            place: self.name.clone(),
+            place: place(),
             message: format!("returned {what}, not a decision such as next()"),
         })
     }

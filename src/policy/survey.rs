@@ -1,5 +1,6 @@
 //! What a script says, gathered from its syntax tree in one walk: functions, calls, names, properties. No judgement here.
 
+use super::dropped::{Called, Values};
 use super::hook::{Hook, Hooks};
 use rhai::{AST, ASTNode, Dynamic, Expr, FnCallExpr, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub(super) struct Function {
     /// Uses of `module::name`.
     pub(super) qualified: Vec<Position>,
     pub(super) chains: Vec<Chain>,
+    /// Calls whose value is thrown away.
+    pub(super) dropped: Vec<Called>,
 }
 
 impl Function {
@@ -72,14 +75,23 @@ impl Survey {
         });
         let constants = constants.collect();
         let functions = ast.iter_functions().map(|f| {
-            let alone = ast.clone_functions_only_filtered(|_, _, _, name, n| name == f.name && n == f.params.len());
+            // Rhai's clone_functions_only_filtered ignores its filter (1.27.0); retaining does not.
+            let mut alone = ast.clone_functions_only();
+            alone.retain_functions(|_, _, name, n| name == f.name && n == f.params.len());
             let mut found = Function {
                 name: f.name.to_owned(),
                 params: f.params.iter().map(|p| (*p).to_owned()).collect(),
                 ..Function::default()
             };
             (found.line, found.column) = place_of(source, ast, &found);
+            let mut last = Vec::new();
             alone.walk(&mut |path| {
+                // The body's own statements come in order; the value of all but the last is thrown away.
+                if let [ASTNode::Stmt(stmt)] = path {
+                    let values = Values::of(stmt);
+                    found.dropped.extend(std::mem::replace(&mut last, values.own));
+                    found.dropped.extend(values.dropped);
+                }
                 if let Some(node) = path.last() {
                     found.visit(node, &values);
                 }
@@ -103,7 +115,8 @@ fn place_of(source: &str, ast: &AST, function: &Function) -> (usize, usize) {
     let body = ast.shared_lib().get_script_fn(&function.name, function.params.len()).map(|f| f.body.start_position());
     let line = body.and_then(|p| p.line()).unwrap_or(0);
     let text = line.checked_sub(1).and_then(|n| source.lines().nth(n)).unwrap_or_default();
-    let column = text.find(&format!("fn {}", function.name)).map_or(0, |at| text.chars().count().min(at) + 1);
+    let before = text.split_once(&format!("fn {}", function.name)).map(|(before, _)| before);
+    let column = before.map_or(0, |b| b.chars().count() + 1);
     (line, column)
 }
 

@@ -1,8 +1,228 @@
-//! Sockets, TLS, reload, signals: boot in order.
+//! Sockets, TLS, reload, signals: boot in order. Everything a running gateway owns hangs on `Running`.
 
 pub mod conn;
 pub mod h1guard;
 pub mod io;
+pub mod listen;
 pub mod plain;
 pub mod proxy_protocol;
-pub mod tls;
+pub mod reload;
+pub mod signals;
+
+use crate::admin::Admin;
+use crate::base::clock::Clock;
+use crate::config::error::Fault;
+use crate::config::listener::Protocol;
+use crate::config::load::{self, Loaded};
+use crate::observe::metrics::Metrics;
+use crate::plan::compile::compile;
+use crate::plan::listener::{Rules, rules};
+use crate::plan::shared::Shared;
+use crate::proxy::{Edge, Spine};
+use anyhow::Context;
+use conn::Server;
+use listen::{Listeners, Open};
+use pingora::apps::HttpServerOptions;
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use reload::Reloader;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// HTTP/2 streams that one client may have open on a connection.
+const H2_STREAMS_MAX: u32 = 128;
+/// Largest HTTP/2 header list, uncompressed.
+const H2_HEADER_BYTES_MAX: u32 = 64 * 1024;
+
+/// How to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Time.
+    pub clock: Clock,
+    /// Reload when a file changes.
+    pub watch: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { clock: Clock::system(), watch: true }
+    }
+}
+
+/// A configuration with faults.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Faulty(pub Vec<Fault>);
+
+/// A running gateway.
+pub struct Running {
+    edge: Arc<Edge>,
+    reloader: Arc<Reloader>,
+    admin: Option<SocketAddr>,
+    down: watch::Sender<bool>,
+    open: Arc<Open>,
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+/// Starts a gateway on a configuration file.
+pub async fn start(config: &Path, options: Options) -> anyhow::Result<Running> {
+    let metrics = Metrics::new().context("metrics")?;
+    let shared = Arc::new(Shared::new(Arc::clone(&metrics), options.clock.clone()));
+    // Compiling reads files and resolves names: not the business of a thread that serves.
+    let (loaded, plan) = {
+        let (path, shared) = (config.to_owned(), Arc::clone(&shared));
+        tokio::task::spawn_blocking(move || read(&path, &shared)).await.context("compile")??
+    };
+    for w in loaded.sources.locate(plan.warnings.clone()) {
+        tracing::warn!("{w}");
+    }
+    let edge = Arc::new(Edge::new(Arc::new(plan), Arc::clone(&shared)));
+    let (down, shutdown) = watch::channel(false);
+    let open = Arc::new(Open::default());
+    let listeners = listeners(&edge, &loaded, &shutdown, &open);
+    let reloader = Arc::new(Reloader::new(config.to_owned(), Arc::clone(&edge), listeners, &loaded.config));
+    reloader.bind_now().map_err(|f| Faulty(loaded.sources.locate(f)))?;
+    let admin = open_admin(&loaded, &edge, &reloader, &shutdown)?;
+    let watcher = if options.watch { Some(reload::watch(&reloader)?) } else { None };
+    refresh_names(&edge, shutdown);
+    metrics.config_live_since.set(i64::try_from(shared.clock.unix_secs()).unwrap_or(i64::MAX));
+    Ok(Running { edge, reloader, admin, down, open, _watcher: watcher })
+}
+
+/// Loads and compiles.
+pub fn read(path: &Path, shared: &Arc<Shared>) -> Result<(Loaded, crate::plan::Plan), Faulty> {
+    let loaded = load::load(path).map_err(Faulty)?;
+    let plan = compile(&loaded, path, shared).map_err(Faulty)?;
+    Ok((loaded, plan))
+}
+
+type ProxyApp = HttpProxy<Spine>;
+
+fn listeners(edge: &Arc<Edge>, loaded: &Loaded, shutdown: &watch::Receiver<bool>, open: &Arc<Open>) -> Listeners<ProxyApp> {
+    let conf = ServerConf { threads: threads(loaded.config.server.threads), max_retries: 4, ..ServerConf::default() };
+    let mut app = HttpProxy::new(Spine(Arc::clone(edge)), Arc::new(conf));
+    let mut h2 = H2Options::new();
+    h2.max_concurrent_streams(H2_STREAMS_MAX).max_header_list_size(H2_HEADER_BYTES_MAX);
+    app.h2_options = Some(h2);
+    let mut server = HttpServerOptions::default();
+    server.h2_idle_timeout = Some(loaded.config.server.idle_timeout.0);
+    app.server_options = Some(server);
+    app.handle_init_modules();
+    let server =
+        Server { app: Arc::new(app), metrics: Arc::clone(&edge.shared.metrics), shutdown: shutdown.clone() };
+    let edge = Arc::clone(edge);
+    let now = move |name: &str| {
+        let plan = edge.plan.load();
+        plan.listeners.get(name).map(|l| (l.rules.clone(), plan.connections_max))
+    };
+    Listeners::new(server, Arc::new(now), Arc::clone(open))
+}
+
+/// Worker threads for a setting of `server.threads`.
+pub fn threads(setting: usize) -> usize {
+    if setting > 0 { setting } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
+
+/// Connections that operators may have open; they get a door of their own, so that a full house does not shut them out.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+fn open_admin(
+    loaded: &Loaded,
+    edge: &Arc<Edge>,
+    reloader: &Arc<Reloader>,
+    shutdown: &watch::Receiver<bool>,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(admin) = &loaded.config.server.admin else { return Ok(None) };
+    let token = admin.token.as_ref().map(crate::config::secret::SecretRef::resolve).transpose()?;
+    let reload: crate::admin::ReloadFn = {
+        let reloader = Arc::downgrade(reloader);
+        Box::new(move || reloader.upgrade().map_or_else(|| Err("stopping".to_owned()), |r| r.reload("admin")))
+    };
+    let status: crate::admin::StatusFn = {
+        let reloader = Arc::downgrade(reloader);
+        Box::new(move || reloader.upgrade().map(|r| r.last()).unwrap_or_default())
+    };
+    let app = Arc::new(Admin::new(Arc::clone(edge), token, reload, status));
+    let metrics = Arc::clone(&edge.shared.metrics);
+    let server = Server { app, metrics, shutdown: shutdown.clone() };
+    let base: Rules = rules(&loaded.config, &[Protocol::H1]);
+    let mut door =
+        Listeners::new(server, Arc::new(move |_| Some((base.clone(), ADMIN_CONNECTIONS_MAX))), Arc::new(Open::default()));
+    door.set(&[("admin".to_owned(), admin.listen.clone())])
+        .map_err(|f| Faulty(f.into_iter().map(|f| Fault::at("server.admin.listen", f.message)).collect()))?;
+    Ok(door.addresses().get("admin").copied())
+}
+
+/// Names of origin servers may come to mean other addresses: they are asked again, away from any request.
+fn refresh_names(edge: &Arc<Edge>, mut shutdown: watch::Receiver<bool>) {
+    const EVERY: Duration = Duration::from_secs(30);
+    let edge = Arc::downgrade(edge);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                _ = shutdown.wait_for(|d| *d) => return,
+            }
+            let Some(edge) = edge.upgrade() else { return };
+            let plan = edge.plan.load_full();
+            // A resolver that panics ends this round, nothing else.
+            let _ = tokio::task::spawn_blocking(move || {
+                plan.pools.values().filter(|p| p.has_names()).for_each(|p| p.refresh());
+            })
+            .await;
+        }
+    });
+}
+
+impl Running {
+    /// Where a listener is bound.
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        self.reloader.addresses().get(listener).copied()
+    }
+
+    /// All listeners.
+    pub fn addresses(&self) -> BTreeMap<String, SocketAddr> {
+        self.reloader.addresses()
+    }
+
+    /// Where the admin port is bound.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Files that a change of asks for a reload.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.edge.plan.load().files.clone()
+    }
+
+    /// Reloads now.
+    pub fn reload(&self, why: &'static str) -> Result<(), String> {
+        self.reloader.reload(why)
+    }
+
+    /// Opens the access log again, after a rotation.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.edge.plan.load().log {
+            log.reopen();
+        }
+    }
+
+    /// Stops: accepts nothing more, lets requests in flight end (for at most the grace period), then leaves.
+    pub async fn stop(self) {
+        let plan = self.edge.plan.load_full();
+        self.reloader.close();
+        // Every connection task holds a receiver; none left is fine.
+        let _ = self.down.send(true);
+        if tokio::time::timeout(plan.grace, self.open.none_left()).await.is_err() {
+            tracing::warn!(connections = self.open.count(), "grace period over: cutting what is left");
+        }
+        if let Some(log) = &plan.log {
+            log.flush();
+        }
+    }
+}

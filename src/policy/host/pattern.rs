@@ -10,8 +10,9 @@ use std::sync::{Arc, OnceLock};
 
 /// Different patterns in one script.
 const PATTERNS_MAX: usize = 256;
-/// Bytes that one compiled regular expression may take.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Bytes that one compiled regular expression may take. Matching is linear in the text, but with this as the factor;
+/// `\w` with all of Unicode fits, counted repetitions of repetitions do not.
+const REGEX_BYTES_MAX: usize = 64 << 10;
 
 /// Every pattern of one script. Filled once at load, read without a lock ever after.
 #[derive(Debug, Default)]

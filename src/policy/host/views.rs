@@ -131,8 +131,10 @@ fn int(n: impl TryInto<INT>) -> INT {
 fn header(headers: &HeaderMap, name: &str) -> Dynamic {
     let mut values = headers.get_all(name).iter();
     let Some(first) = values.next() else { return Dynamic::UNIT };
-    let mut joined = String::from_utf8_lossy(first.as_bytes()).into_owned();
-    for value in values {
+    let first = String::from_utf8_lossy(first.as_bytes());
+    let Some(second) = values.next() else { return text(&first).into() };
+    let mut joined = first.into_owned();
+    for value in std::iter::once(second).chain(values) {
         joined.push_str(", ");
         joined.push_str(&String::from_utf8_lossy(value.as_bytes()));
     }

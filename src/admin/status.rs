@@ -1,0 +1,87 @@
+//! What a gateway says about itself: `GET /status`, and gauges that are read when metrics are.
+
+use crate::cache::store::Store;
+use crate::proxy::Edge;
+use serde_json::{Value, json};
+use std::time::SystemTime;
+
+/// How the last reload went.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Last {
+    /// Whether the new configuration is live.
+    pub ok: bool,
+    /// When.
+    pub at: String,
+    /// What asked for it.
+    pub why: &'static str,
+    /// What was wrong.
+    pub faults: Vec<String>,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        let at = crate::observe::access_log::timestamp(SystemTime::now());
+        Last { ok: true, at, why: "start", faults: Vec::new() }
+    }
+}
+
+/// The whole status.
+pub fn status(edge: &Edge, last: &Last) -> Value {
+    let plan = edge.plan.load();
+    let s = &edge.shared;
+    let caches: serde_json::Map<String, Value> = s
+        .stores
+        .all()
+        .into_iter()
+        .map(|(name, store)| {
+            let st = store.adapter.store().stats();
+            (name, json!({ "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purged": st.purged }))
+        })
+        .collect();
+    let auth: serde_json::Map<String, Value> = plan.auth.iter().map(|(n, v)| (n.clone(), json!({ "ready": v.ready() }))).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": s.clock.elapsed().as_secs(),
+        "config_revision": plan.revision,
+        "policy": plan.policy.as_ref().map(|p| json!({ "script": p.name(), "revision": plan.policy_revision })),
+        "last_reload": last,
+        "routes": plan.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
+        "http_caches": caches,
+        "auth": auth,
+        "ai": { "saved": saved(edge), "answer_caches": answers(edge) },
+    })
+}
+
+/// What caches answered instead of models, since the start.
+fn saved(edge: &Edge) -> Value {
+    let ai = &edge.shared.metrics.ai;
+    let mut by_source = serde_json::Map::new();
+    for source in ["exact", "semantic", "collapsed"] {
+        let l = &[source];
+        let usd = crate::base::units::Money { nano_usd: ai.saved_nano_usd.with_label_values(l).get() }.usd();
+        let seconds = std::time::Duration::from_millis(ai.saved_ms.with_label_values(l).get()).as_secs_f64();
+        let tokens = ai.saved_tokens.with_label_values(l).get();
+        by_source.insert(source.to_owned(), json!({ "tokens": tokens, "usd": usd, "model_seconds": seconds }));
+    }
+    Value::Object(by_source)
+}
+
+fn answers(edge: &Edge) -> Value {
+    let all = edge.shared.answers.all().into_iter().map(|(name, c)| {
+        let exact = c.exact.as_ref().map(|e| e.size()).map(|(entries, bytes)| json!({ "entries": entries, "bytes": bytes }));
+        (name, json!({ "exact": exact, "semantic": c.semantic.is_some() }))
+    });
+    Value::Object(all.collect())
+}
+
+/// Brings gauges up to date that nobody keeps while requests run.
+pub fn refresh_gauges(edge: &Edge) {
+    let m = &edge.shared.metrics;
+    for (name, store) in edge.shared.stores.all() {
+        let s = store.adapter.store().stats();
+        let set = |g: &prometheus::IntGaugeVec, v: u64| g.with_label_values(&[&name]).set(i64::try_from(v).unwrap_or(i64::MAX));
+        set(&m.cache_bytes, s.bytes);
+        set(&m.cache_objects, s.objects);
+        set(&m.cache_evictions, s.evictions);
+    }
+}

@@ -1,0 +1,239 @@
+//! Reading requests, splicing bodies, parsing event streams, prices and usage.
+
+use super::super::json::{Edit, splice};
+use super::super::price::{Rate, parse_list};
+use super::super::prompt::parse;
+use super::super::record::Recorder;
+use super::super::sse::{Frame, Parser};
+use super::super::{replay, usage::Usage};
+use super::*;
+use crate::config::ai::Price;
+use http::Method;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn refused(body: &str) -> (u16, Value) {
+    let e = parse(Operation::Chat, Bytes::copy_from_slice(body.as_bytes()), 1000).unwrap_err();
+    let Body::Full(text) = e.reply().body else { panic!() };
+    (e.status().as_u16(), serde_json::from_slice(&text).unwrap())
+}
+
+#[test]
+fn faults_in_the_body_are_named_with_their_place() {
+    let cases = [
+        ("{\"model\": \"m\",\n \"messages\": [}", 400, "line 2 column 15"),
+        ("[]", 400, "must be a JSON object"),
+        ("{}", 400, "model must be"),
+        (r#"{"model":"m"}"#, 400, "messages must be"),
+        (r#"{"model":"m","messages":[]}"#, 400, "at least one"),
+        (r#"{"model":"m","messages":[{}]}"#, 400, "messages[0].role"),
+        (r#"{"model":"m","messages":[{"role":"user"}],"stream":"yes"}"#, 400, "stream must be true or false"),
+        (r#"{"model":"m","mod\u0065l":"x","messages":[{"role":"user"}]}"#, 400, "\"model\" is given twice"),
+        (r#"{"model":"m","messages":[{"role":"user","role":"system"}]}"#, 400, "\"role\" is given twice"),
+    ];
+    for (body, status, says) in cases {
+        let (got, json) = refused(body);
+        let message = json["error"]["message"].as_str().unwrap();
+        assert_eq!(got, status, "{body}");
+        assert!(message.contains(says), "{body}: {message}");
+        assert!(json["error"]["type"].is_string() && json["error"].get("param").is_some(), "{json}");
+    }
+    assert_eq!(refused(&"x".repeat(1001)).0, 413);
+    let deep = format!(r#"{{"model":"m","x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+    assert!(refused(&deep).1["error"]["message"].as_str().unwrap().contains("recursion limit"));
+}
+
+#[test]
+fn facts_are_what_the_request_says() {
+    let p = chat(
+        r#"{"model":"auto","stream":true,"temperature":0.2,"max_completion_tokens":9,"tools":[{},{}],"messages":[
+        {"role":"system","content":"S"},{"role":"user","content":"one"},{"role":"assistant","content":null},
+        {"role":"user","content":[{"type":"text","text":"two"},{"type":"image_url"},{"type":"text","text":"2"}]}]}"#,
+    );
+    let f = &p.facts;
+    assert_eq!((f.model.as_str(), f.text.as_str(), f.system.as_str()), ("auto", "two\n2", "S"));
+    assert_eq!((f.turns, f.messages, f.tools, f.parts, f.chars, f.n), (2, 4, 2, 1, 9, 1));
+    assert_eq!((f.stream, f.wants_usage, f.temperature, f.max_tokens), (true, false, Some(0.2), Some(9)));
+}
+
+#[test]
+fn operations_are_found_by_path_and_method() {
+    assert_eq!(Operation::of(&Method::POST, "/v1/chat/completions"), Ok(Operation::Chat));
+    assert_eq!(Operation::of(&Method::POST, "/embeddings/"), Ok(Operation::Embeddings));
+    assert_eq!(Operation::of(&Method::GET, "/x/v1/models"), Ok(Operation::Models));
+    assert_eq!(Operation::of(&Method::GET, "/v1/embeddings").unwrap_err().status().as_u16(), 405);
+    assert_eq!(Operation::of(&Method::POST, "/v1/images").unwrap_err().status().as_u16(), 404);
+}
+
+#[test]
+fn only_the_model_changes_in_the_body() {
+    let body = "{ \"messages\":[{\"role\":\"user\",\"content\":\"\\u00e9 \\\"model\\\": 1\"}],  \"model\" :\t\"auto\" , \"x\":1.50 }";
+    let sent = chat(body).body_for("up\"a");
+    assert_eq!(sent, body.replace("\"auto\"", "\"up\\\"a\""));
+    assert_eq!(chat(body).body_for("auto"), body);
+}
+
+#[test]
+fn a_stream_asks_for_usage_by_a_splice() {
+    let with = |options: &str| {
+        let body = format!(r#"{{"model":"m","stream":true{options},"messages":[{{"role":"user","content":""}}]}}"#);
+        let sent = String::from_utf8(chat(&body).body_for("m").to_vec()).unwrap();
+        let v: Value = serde_json::from_str(&sent).unwrap();
+        assert_eq!(v["stream_options"]["include_usage"], json!(true), "{sent}");
+        (body, sent, v)
+    };
+    let (body, sent, _) = with("");
+    assert_eq!(sent, body.replacen('{', "{\"stream_options\":{\"include_usage\":true},", 1));
+    with(r#","stream_options":null"#);
+    with(r#","stream_options":{}"#);
+    with(r#","stream_options": { "include_usage" : false }"#);
+    assert_eq!(with(r#","stream_options":{"x":1}"#).2["stream_options"]["x"], json!(1));
+    let (body, sent, _) = with(r#","stream_options":{"include_usage":true}"#);
+    assert_eq!(body, sent);
+}
+
+#[test]
+fn usage_buckets_are_disjoint() {
+    let answer: Value = serde_json::from_str(&fixture("answer.json")).unwrap();
+    let u = Usage::from_openai(&answer["usage"]).unwrap();
+    assert_eq!((u.uncached_in, u.cache_read, u.out_text, u.out_reasoning), (12, 8, 6, 4));
+    assert_eq!((u.input(), u.output()), (20, 10));
+    let deepseek = Usage::from_openai(&json!({ "prompt_tokens": 9, "prompt_cache_hit_tokens": 5 })).unwrap();
+    assert_eq!((deepseek.uncached_in, deepseek.cache_read), (4, 5));
+    let absurd = json!({ "prompt_tokens": 1, "prompt_tokens_details": { "cached_tokens": 99 } });
+    assert_eq!(Usage::from_openai(&absurd).unwrap().input(), 1);
+    assert_eq!(Usage::from_openai(&json!({})), None);
+}
+
+#[test]
+fn costs_are_exact_and_the_shipped_price_list_is_valid() {
+    let rate = Rate::new(&Price { input: 0.4, output: 1.6, cache_read: Some(0.0375) }).unwrap();
+    let u = Usage { uncached_in: 1000, cache_read: 1000, out_text: 90, out_reasoning: 10, ..Usage::default() };
+    assert_eq!(rate.cost(&u).nano_usd, 400_000 + 37_500 + 160_000);
+    assert!(Rate::new(&Price { input: -1.0, output: 0.0, cache_read: None }).is_none());
+    assert!(Rate::new(&Price { input: f64::NAN, output: 0.0, cache_read: None }).is_none());
+    let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/prices.yaml")).unwrap();
+    assert!(parse_list(&shipped).unwrap().models.contains_key("gpt-4.1-mini"));
+    assert!(parse_list("{ version: x, models: { m: { input: -1 } } }").unwrap_err().to_string().contains("price of m"));
+}
+
+fn all_frames(parts: &[&[u8]]) -> Vec<Frame> {
+    let mut p = Parser::default();
+    let mut out: Vec<Frame> = parts.iter().flat_map(|b| p.push(b).unwrap()).collect();
+    out.extend(p.finish());
+    out
+}
+
+#[test]
+fn event_streams_are_read_as_the_standard_says() {
+    let text = ": hi\n\ndata: a\ndata:b\n\nevent: x\r\ndata:  c\r\n\r\ndata\r\rid: 1\n\ndata: [DONE]";
+    let frames = all_frames(&[text.as_bytes()]);
+    let data: Vec<_> = frames.iter().map(|f| f.data.as_deref()).collect();
+    assert_eq!(data, [None, Some("a\nb"), Some(" c"), Some(""), None, Some("[DONE]")]);
+    let raw: Vec<u8> = frames.iter().flat_map(|f| f.raw.to_vec()).collect();
+    assert_eq!(raw, format!("{text}\n\n").as_bytes());
+}
+
+/// The recording of a replay, as a parser and a recorder see it.
+fn record_of(stream: &str) -> Option<Value> {
+    let mut r = Recorder::new(1 << 20);
+    for f in all_frames(&[stream.as_bytes()]) {
+        let data = f.data.unwrap();
+        if data != "[DONE]" {
+            r.add(&serde_json::from_str(&data).unwrap(), data.len());
+        }
+    }
+    r.answer()
+}
+
+#[test]
+fn a_recorded_stream_is_the_complete_answer_and_replays_as_itself() {
+    for name in ["answer.json", "tools.json"] {
+        let answer: Value = serde_json::from_str(&fixture(name)).unwrap();
+        let stream = replay::stream(&answer, true).unwrap();
+        assert!(stream.ends_with("data: [DONE]\n\n"));
+        assert_eq!(record_of(&stream).unwrap(), answer, "{name}");
+    }
+    let tools: Value = serde_json::from_str(&fixture("tools.json")).unwrap();
+    assert_eq!(record_of(&fixture("tools.sse")).unwrap(), tools);
+}
+
+#[test]
+fn an_unfinished_or_oversized_recording_is_no_answer() {
+    let mut r = Recorder::new(100);
+    r.add(&json!({ "choices": [{ "index": 0, "delta": { "content": "a" } }] }), 10);
+    assert!(!r.finished());
+    r.add(&json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] }), 200);
+    assert!(r.finished() && r.answer().is_none());
+    let mut r = Recorder::new(1000);
+    let far = json!({ "tool_calls": [{ "index": 4_000_000_000u64, "id": "x" }] });
+    r.add(&json!({ "choices": [{ "index": 0, "delta": far, "finish_reason": "stop" }] }), 10);
+    assert!(r.answer().is_none());
+}
+
+fn any_message() -> impl Strategy<Value = Value> {
+    let text = "[\\PC \n]{0,120}";
+    let call = ("[a-z0-9_]{1,9}", "[a-z_]{1,9}", text).prop_map(
+        |(id, name, arguments)| json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } }),
+    );
+    let maybe = prop::option::of(text);
+    (maybe.clone(), maybe, prop::collection::vec(call, 0..3), any::<bool>()).prop_map(
+        |(content, refusal, calls, more)| {
+            let mut m = json!({ "role": "assistant", "content": content, "refusal": refusal });
+            if !calls.is_empty() {
+                m["tool_calls"] = calls.into();
+            }
+            if more {
+                m["reasoning_content"] = "because".into();
+                m["annotations"] = json!([{ "type": "url_citation", "url_citation": { "start_index": 1 } }]);
+            }
+            m
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn record_undoes_replay(messages in prop::collection::vec(any_message(), 1..4), usage in any::<Option<u32>>()) {
+        let choices: Vec<Value> = messages.into_iter().enumerate().map(|(i, m)| {
+            json!({ "index": i, "message": m, "logprobs": { "content": [{ "token": "a" }] }, "finish_reason": "stop" })
+        }).collect();
+        let mut answer = json!({ "id": "x", "object": "chat.completion", "created": 5, "model": "m",
+            "service_tier": null, "choices": choices });
+        if let Some(n) = usage {
+            answer["usage"] = json!({ "prompt_tokens": n });
+        }
+        prop_assert_eq!(record_of(&replay::stream(&answer, true).unwrap()).unwrap(), answer);
+    }
+
+    #[test]
+    fn any_split_of_an_event_stream_gives_the_same_frames(
+        text in "(data: ?[a-z{}\\PC]{0,6}|: ?|event:x|\r|\n|\r\n|\n\n|\r\n\r\n|\r\r){0,24}",
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let bytes = text.as_bytes();
+        let mut at: Vec<usize> = cuts.iter().map(|c| c.index(bytes.len() + 1)).collect();
+        at.extend([0, bytes.len()]);
+        at.sort_unstable();
+        let parts: Vec<&[u8]> = at.windows(2).map(|w| &bytes[w[0]..w[1]]).collect();
+        prop_assert_eq!(all_frames(&parts), all_frames(&[bytes]));
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        prop_assert_eq!(all_frames(&single), all_frames(&[bytes]));
+    }
+
+    #[test]
+    fn a_splice_changes_nothing_outside_its_spans(text in "\\PC{1,40}", at in any::<prop::sample::Index>(), new in "[a-z]{0,5}") {
+        let places: Vec<usize> = text.char_indices().map(|(i, _)| i).collect();
+        let start = places[at.index(places.len())];
+        let out = splice(&text, vec![Edit { span: start..start, text: new.clone() }]);
+        prop_assert_eq!(out, format!("{}{}{}", &text[..start], new, &text[start..]));
+    }
+
+    #[test]
+    fn parsing_never_panics_on_any_bytes(body in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(Operation::Chat, body.clone().into(), 1000);
+        let mut p = Parser::default();
+        let _ = p.push(&body);
+        p.finish();
+    }
+}
