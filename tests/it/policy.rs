@@ -202,7 +202,7 @@ async fn a_broken_edit_keeps_the_old_script_and_is_reported() {
     edge.write("policy.rhai", "fn on_response(req, resp) { next().set_heder(\"x-version\", \"2\") }");
     wait_until("the fault in the status", async || edge.status().await["last_reload"]["ok"] == false).await;
     let status = edge.status().await;
-    assert!(status["last_reload"]["fault"].to_string().contains("set_heder"), "{status}");
+    assert!(status["last_reload"]["faults"].to_string().contains("set_heder"), "{status}");
     assert_eq!(edge.get("/").await.header("x-version"), "1");
     edge.write("policy.rhai", "fn on_response(req, resp) { next().set_header(\"x-version\", \"3\") }");
     wait_until("the third version", async || edge.get("/").await.header("x-version") == "3").await;
