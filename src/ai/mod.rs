@@ -1,6 +1,7 @@
 //! Model calls from request to answer, in the OpenAI dialect: exact cache, semantic cache, calls in flight, then the
 //! models of the chosen tier in order. `Gateway::answer` tells the whole story.
 
+pub mod adapter;
 pub mod call;
 mod canon;
 pub mod catalog;

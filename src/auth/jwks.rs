@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -58,6 +59,8 @@ struct Inner {
     held: ArcSwapOption<Held>,
     schedule: Mutex<Schedule>,
     wake: Notify,
+    /// Whether the task lives: a runtime that is shut down, or a source that panics, takes it along.
+    alive: AtomicBool,
     /// How many fetches have ended, well or not.
     ended: watch::Sender<u64>,
 }
@@ -98,6 +101,7 @@ impl Jwks {
             held: ArcSwapOption::empty(),
             schedule: Mutex::default(),
             wake: Notify::new(),
+            alive: AtomicBool::new(false),
             ended: watch::Sender::new(0),
         };
         let jwks = Arc::new(Jwks { inner: Arc::new(inner), task: Mutex::new(None) });
@@ -107,6 +111,9 @@ impl Jwks {
 
     /// The keys, unless there never were any or the last good fetch is too long ago.
     pub(super) fn current(&self) -> Option<Arc<KeySet>> {
+        if !self.inner.alive.load(Ordering::Relaxed) {
+            self.ensure_running();
+        }
         let held: Guard<Option<Arc<Held>>> = self.inner.held.load();
         let held = held.as_ref()?;
         let age = self.inner.clock.elapsed().saturating_sub(held.at);
@@ -145,17 +152,27 @@ impl Jwks {
         }
     }
 
-    /// Starts the task if there is a runtime and no task lives (a runtime that was shut down takes its tasks along).
+    /// Starts the task if there is a runtime and no task lives.
     fn ensure_running(&self) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if task.as_ref().is_some_and(|t| !t.is_finished()) {
+        if self.inner.alive.load(Ordering::Acquire) {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             // A fetch that died with its task is not under way.
             self.inner.schedule().fetching = false;
-            *task = Some(runtime.spawn(run(self.inner.clone())).abort_handle());
+            self.inner.alive.store(true, Ordering::Release);
+            *task = Some(runtime.spawn(run(Alive(self.inner.clone()))).abort_handle());
         }
+    }
+}
+
+/// The task's hold on its state; tells when the task is gone, however it went.
+struct Alive(Arc<Inner>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.alive.store(false, Ordering::Release);
     }
 }
 
@@ -168,7 +185,8 @@ impl Drop for Jwks {
 }
 
 /// The single flight: only this task fetches.
-async fn run(inner: Arc<Inner>) {
+async fn run(alive: Alive) {
+    let inner = &alive.0;
     loop {
         let wait = inner.schedule().next().saturating_sub(inner.clock.elapsed());
         if wait.is_zero() {

@@ -1,6 +1,7 @@
 //! The `ai:` section (providers, models, tiers, caches of answers) and the `ai:` action of a route.
 
 use super::secret::SecretRef;
+use super::semantic::{Embedder, Semantic, VectorStore};
 use crate::base::units::{Dur, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,9 +26,30 @@ pub struct Ai {
     /// Caches of model answers by name.
     #[serde(default)]
     pub caches: BTreeMap<String, AnswerCache>,
+    /// Embedding models by name; `minilm` exists without being written here.
+    #[serde(default)]
+    pub embedders: BTreeMap<String, Embedder>,
+    /// Vector stores by name; `edge` (in process, on disk) exists without being written here.
+    #[serde(default)]
+    pub vector_stores: BTreeMap<String, VectorStore>,
     /// The largest request body accepted on an AI route.
     #[serde(default = "max_body")]
     pub max_body: Size,
+}
+
+impl Default for Ai {
+    fn default() -> Self {
+        Ai {
+            providers: BTreeMap::new(),
+            models: BTreeMap::new(),
+            tiers: BTreeMap::new(),
+            prices: None,
+            caches: BTreeMap::new(),
+            embedders: BTreeMap::new(),
+            vector_stores: BTreeMap::new(),
+            max_body: max_body(),
+        }
+    }
 }
 
 /// How a provider is spoken to.
@@ -131,20 +153,6 @@ impl Default for Exact {
     fn default() -> Self {
         Exact { ttl: Dur::secs(24 * 3600), size: Size::mib(64) }
     }
-}
-
-/// The semantic cache of model answers.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Semantic {
-    /// What turns text into vectors.
-    pub embedder: String,
-    /// Where vectors are kept.
-    pub store: String,
-    /// The least similarity (cosine) of a hit.
-    pub threshold: f32,
-    /// How long an answer may be served.
-    pub ttl: Dur,
 }
 
 /// A route's `ai:` action.

@@ -1,4 +1,4 @@
-//! `auth:` — named ways to know who asks. This issue has one: bearer tokens (JWT, RFC 7519).
+//! `auth:`: named ways to know who asks. This issue has one: bearer tokens (JWT, RFC 7519).
 
 use super::secret::SecretRef;
 use crate::base::units::Dur;

@@ -1,4 +1,4 @@
-//! `bots:` — what you add to the built-in knowledge about automated clients.
+//! `bots:`: what you add to the built-in knowledge about automated clients.
 
 use crate::base::units::Dur;
 use schemars::JsonSchema;

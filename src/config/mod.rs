@@ -48,7 +48,7 @@ pub struct Config {
     /// Bot detection.
     pub bots: bots::Bots,
     /// The policy script.
-    pub policy: Option<policy::Policy>,
+    pub policy: Option<policy::PolicyConfig>,
     /// What to do with a request; the most specific match wins.
     pub routes: Vec<route::Route>,
     /// Model providers, models, tiers and their caches.

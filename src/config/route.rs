@@ -1,6 +1,6 @@
 //! `routes:` which request goes where, and with what options.
 
-use super::{ai::RouteAi, cache::RouteCache, policy::OnError};
+use super::{ai::AiRoute, cache::RouteCache, policy::OnError};
 use crate::base::units::Size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub struct Route {
     pub upstream: Option<String>,
     /// Action: model calls.
     #[serde(default)]
-    pub ai: Option<RouteAi>,
+    pub ai: Option<AiRoute>,
     /// Action: a fixed answer.
     #[serde(default)]
     pub respond: Option<Respond>,

@@ -205,7 +205,7 @@ impl Making<'_> {
             upstreams: self.c.upstreams.keys().cloned().collect(),
             auth: self.c.auth.keys().cloned().collect(),
         };
-        let limits = Limits { operations_max: p.max_operations, time_max: p.max_time.0 };
+        let limits = Limits::from(p);
         let shown = self.base.join(&p.script).display().to_string();
         match Policy::load(&source, &shown, &names, &limits, &self.shared.clock) {
             Ok(policy) => (Some(Arc::new(policy)), Some(source)),
@@ -281,7 +281,10 @@ impl Making<'_> {
     fn semantic(&mut self, cache: &str, s: &crate::config::semantic::Semantic) -> Option<Semantic> {
         let at = format!("ai.caches.{cache}.semantic");
         match super::semantic::open(s, self.c, self.base, self.shared) {
-            Ok(cache) => Some(Semantic { cache, threshold: s.threshold, ttl: s.ttl.0 }),
+            Ok(cache) => {
+                let tenants_share = s.scope == crate::config::semantic::Scope::Route;
+                Some(Semantic { cache, threshold: s.threshold, ttl: s.ttl.0, tenants_share })
+            },
             Err((key, message)) => {
                 self.fault(format!("{at}.{key}"), message);
                 None

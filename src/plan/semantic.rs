@@ -4,8 +4,9 @@ use super::shared::Shared;
 use crate::ai::embed::Embedder;
 use crate::ai::embed::onnx::{OnnxEmbedder, OnnxOptions};
 use crate::ai::seam::SemanticLookup;
-use crate::ai::semantic::SemanticCache;
-use crate::ai::vector::VectorStore;
+use crate::ai::adapter;
+use crate::ai::semantic::{Limits, SemanticCache};
+use crate::ai::vector::{VectorStore, collection_name};
 use crate::ai::vector::memory::MemoryStore;
 use crate::ai::vector::qdrant::{QdrantOptions, QdrantStore};
 use crate::config::Config;
@@ -21,7 +22,8 @@ type Wrong = (&'static str, String);
 pub fn open(s: &yaml::Semantic, c: &Config, base: &Path, shared: &Arc<Shared>) -> Result<Arc<dyn SemanticLookup>, Wrong> {
     let embedder = embedder(s, c, base, shared)?;
     let store = store(s, c, base, shared, embedder.as_ref())?;
-    Ok(Arc::new(SemanticCache::new(embedder, store, shared.clock.clone())))
+    let cache = SemanticCache::new(embedder, store, shared.clock.clone(), Limits::default());
+    Ok(Arc::new(adapter::Shared(Arc::new(cache))))
 }
 
 fn embedder(s: &yaml::Semantic, c: &Config, base: &Path, shared: &Arc<Shared>) -> Result<Arc<dyn Embedder>, Wrong> {
@@ -58,7 +60,14 @@ fn store(
                 Ok(Arc::new(MemoryStore::new(dim, entries)))
             }
             StoreKind::Qdrant(q) => {
-                let options = QdrantOptions::new(q, id, dim).map_err(|e| e.to_string())?;
+                let api_key = q.api_key.as_ref().map(crate::config::secret::SecretRef::resolve).transpose();
+                let options = QdrantOptions {
+                    url: q.url.clone(),
+                    api_key: api_key.map_err(|e| e.to_string())?,
+                    collection: format!("{}-{}", q.collection, collection_name(id, dim)),
+                    dim,
+                    timeout: q.timeout.0,
+                };
                 Ok(Arc::new(QdrantStore::new(options, clock).map_err(|e| e.to_string())?))
             }
             StoreKind::Edge(e) => edge(e, base, id, dim),
@@ -70,9 +79,10 @@ fn store(
 
 #[cfg(feature = "edge")]
 fn edge(e: &yaml::Edge, base: &Path, id: &str, dim: usize) -> Result<Arc<dyn VectorStore>, String> {
-    use crate::ai::vector::edge::EdgeStore;
+    use crate::ai::vector::edge::{EdgeOptions, EdgeStore};
     let path = base.join(&e.path);
-    Ok(Arc::new(EdgeStore::open(&path, id, dim, e.entries.get()).map_err(|e| e.to_string())?))
+    let options = EdgeOptions { path, collection: collection_name(id, dim), dim, entries_max: e.entries.get() };
+    Ok(Arc::new(EdgeStore::open(&options).map_err(|e| e.to_string())?))
 }
 
 #[cfg(not(feature = "edge"))]

@@ -1,8 +1,8 @@
 //! What the spine knows about one request, filled in station by station.
 
 use super::cache::CacheState;
-use crate::ai::CallRecord;
-use crate::auth::jwt::Claims;
+use crate::ai::call::CallRecord;
+use crate::auth::Claims;
 use crate::base::source::Source;
 use crate::plan::{Plan, Route};
 use crate::policy::decision::RequestDirectives;

@@ -34,11 +34,15 @@ impl Oracle for Organs {
     }
 
     fn bot(&self, req: &RequestFacts) -> BotView {
-        view(bot::verdict(&bot_facts(req), &self.plan.bots), self.verified)
+        let facts = bot::BotFacts { headers: &req.headers, version: req.version, tls: req.tls };
+        let verdict = bot::verdict(&facts, &self.plan.bots);
+        view(if self.verified.is_some() { verdict.verified_by_dns(self.verified) } else { verdict })
     }
 
     fn assign(&self, experiment: &str, unit: &str, arms: &[(String, u32)]) -> String {
-        ab::assign(experiment, unit, arms).to_owned()
+        // Arms whose weights are all 0 leave nothing to choose from; the first one is as good as any.
+        let first = || arms.first().map_or("", |(name, _)| name.as_str());
+        ab::arm(experiment, unit, arms).unwrap_or_else(first).to_owned()
     }
 }
 
@@ -224,17 +228,12 @@ fn response_facts(resp: &ResponseHeader, ctx: &Ctx) -> ResponseFacts {
     }
 }
 
-/// The bot organ's view of a request.
-fn bot_facts(req: &RequestFacts) -> bot::BotFacts<'_> {
-    bot::BotFacts { headers: &req.headers, tls: req.tls, http_version: req.http_version }
-}
-
-fn view(v: bot::Verdict, verified: Option<bool>) -> BotView {
+fn view(v: bot::Verdict) -> BotView {
     BotView {
         kind: v.kind.as_str().into(),
-        name: v.name.unwrap_or_default(),
+        name: v.name().unwrap_or_default().to_owned().into(),
         declared: v.declared,
-        verified: v.verified.or(verified).unwrap_or(false),
+        verified: v.verified.unwrap_or(false),
         score: v.score,
         reasons: v.reasons.iter().map(|r| r.as_str().into()).collect(),
     }

@@ -3,6 +3,7 @@
 
 use super::ctx::Ctx;
 use super::{Edge, ai, cache, policy, reply};
+use crate::auth::JwtError;
 use crate::auth::jwt::JwtVerifier;
 use crate::base::reply::Reply;
 use crate::base::source::Source;
@@ -115,7 +116,7 @@ async fn authenticate(rule: &JwtVerifier, session: &Session, ctx: &mut Ctx) -> R
     let token = rule.extract(&req.headers, req.uri.query());
     let judged = match token {
         Some(t) => rule.verify_wait(&t).await,
-        None => Err(crate::auth::jwt::JwtError::Missing),
+        None => Err(JwtError::Missing),
     };
     match judged {
         Ok(claims) => {
@@ -131,7 +132,7 @@ async fn authenticate(rule: &JwtVerifier, session: &Session, ctx: &mut Ctx) -> R
             } else {
                 Reply::text(StatusCode::UNAUTHORIZED, Source::Auth, format!("{text}\n"))
             };
-            Err(Box::new(reply.because(e.as_str()).with(header::WWW_AUTHENTICATE, &rule.challenge(&e))))
+            Err(Box::new(reply.because(e.as_str()).with(header::WWW_AUTHENTICATE, &e.www_authenticate(rule.name()))))
         }
     }
 }

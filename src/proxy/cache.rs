@@ -1,0 +1,257 @@
+//! The HTTP cache station: the hot path, and Pingora's cache hooks as calls into the cache organ.
+
+use super::ctx::Ctx;
+use super::{policy, response};
+use crate::base::source::Source;
+use crate::cache::judge::{self, Asks, HitVerdict};
+use crate::cache::key::{Key, Place};
+use crate::cache::rules::{self, Answer, Bypass};
+use crate::cache::status::{CacheStatus, Fwd};
+use crate::cache::{Directives, fast, merge, vary as variance};
+use crate::plan::{Route, RouteStore};
+use crate::policy::decision::{CacheUse, HeaderOp, Storing};
+use http::{StatusCode, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable};
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The cache's part in one request.
+#[derive(Default)]
+pub struct CacheState {
+    /// The key, once it was needed.
+    pub key: Option<Key>,
+    /// Age of what is sent, when it comes from the cache.
+    pub age: Option<Duration>,
+    /// Why the cache takes no part.
+    pub bypass: Option<Bypass>,
+    /// What the script said.
+    pub script: Directives,
+    /// Changes the script makes to the stored form.
+    pub stored_headers: Vec<HeaderOp>,
+    /// Why the origin is asked, where that is known better than Pingora's phase tells.
+    pub why: Option<Fwd>,
+    /// `only-if-cached`, and nothing that may be used.
+    pub timeout: bool,
+    /// When the origin was asked.
+    pub asked: Option<Instant>,
+    outcome: &'static str,
+}
+
+impl CacheState {
+    /// One word for the script: `hit`, `miss`, `stale`, `bypass`; empty without a cache.
+    pub fn outcome(&self) -> &'static str {
+        self.outcome
+    }
+}
+
+fn store<'a>(ctx: &'a Ctx) -> Option<&'a RouteStore> {
+    ctx.route.as_ref()?.cache.as_ref()
+}
+
+/// Answers a plain fresh hit at once, past all of Pingora's cache machinery.
+pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>) -> Result<bool> {
+    let Some(cache) = &route.cache else { return Ok(false) };
+    ctx.cache.script.pass = ctx.directives.cache == CacheUse::Pass;
+    if let Err(why) = rules::may_use(session.req_header(), &ctx.cache.script) {
+        ctx.cache.bypass = Some(why);
+        return Ok(false);
+    }
+    let key = key_of(session, ctx, cache);
+    let now = SystemTime::now();
+    let hit = if ctx.background { None } else { fast::try_hit(cache.store.adapter.store(), session.req_header(), &key, now) };
+    ctx.cache.key = Some(key);
+    let Some(hit) = hit else { return Ok(false) };
+    ctx.source = Source::HttpCache;
+    ctx.cache.outcome = "hit";
+    ctx.cache.age = Some(Duration::from_secs(hit.object.age_secs(now)));
+    let mut head = hit.response(now);
+    head.insert_header("cache-status", CacheStatus::hit(hit.object.ttl_secs(now)).render())?;
+    response::finish(&mut head, ctx)?;
+    let bodyless = hit.not_modified || session.req_header().method == http::Method::HEAD || hit.object.body_bytes() == 0;
+    session.write_response_header(Box::new(head), bodyless).await?;
+    if bodyless {
+        return Ok(true);
+    }
+    let chunks = hit.object.chunks();
+    for (i, piece) in chunks.iter().enumerate() {
+        session.write_response_body(Some(piece.clone()), i + 1 == chunks.len()).await?;
+    }
+    Ok(true)
+}
+
+fn key_of(session: &Session, ctx: &Ctx, cache: &RouteStore) -> Key {
+    let req = session.req_header();
+    let place = Place::of(ctx.tls, &ctx.authority, req.raw_path());
+    let vary: Vec<(&str, &str)> = ctx.directives.vary.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    Key::of(&place, &cache.rules.key, &req.headers, &vary)
+}
+
+/// Switches Pingora's cache on, where the route has one and the request may use it.
+pub fn enable(session: &mut Session, ctx: &mut Ctx) {
+    let Some(cache) = store(ctx) else { return };
+    if ctx.cache.bypass.is_some() {
+        return;
+    }
+    session.cache.enable(&cache.store.adapter, None, None, Some(cache.store.lock.as_ref()), None);
+    session.cache.set_max_file_size_bytes(usize::try_from(cache.store.adapter.store().limits().object_bytes_max).unwrap_or(usize::MAX));
+}
+
+/// The key for Pingora.
+pub fn key(session: &Session, ctx: &Ctx) -> Result<CacheKey> {
+    if let Some(k) = &ctx.cache.key {
+        return Ok(k.to_pingora());
+    }
+    let cache = store(ctx).ok_or_else(|| Error::explain(ErrorType::InternalError, "no cache on this route"))?;
+    Ok(key_of(session, ctx, cache).to_pingora())
+}
+
+/// Nothing stored: says so, and keeps to `only-if-cached` (RFC 9111 §5.2.1.7).
+pub fn miss(session: &mut Session, ctx: &mut Ctx) {
+    session.cache.cache_miss();
+    if Asks::of(&session.req_header().headers).only_if_cached {
+        ctx.cache.timeout = true;
+    }
+}
+
+/// Something stored: may it be used for this request?
+pub fn judge(session: &Session, meta: &CacheMeta, fresh: bool, ctx: &mut Ctx) -> Result<Option<ForcedFreshness>> {
+    let asks = Asks::of(&session.req_header().headers);
+    let verdict = judge::judge(&asks, meta, SystemTime::now());
+    if verdict == HitVerdict::Revalidate && fresh {
+        ctx.cache.why = Some(Fwd::Request);
+    }
+    if verdict == HitVerdict::GatewayTimeout {
+        ctx.cache.timeout = true;
+    }
+    Ok(verdict.to_pingora())
+}
+
+/// The last gate before the origin.
+pub async fn may_ask_origin(_session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    if ctx.cache.timeout {
+        return Err(Error::explain(ErrorType::HTTPStatus(504), "only-if-cached"));
+    }
+    ctx.cache.asked = Some(Instant::now());
+    Ok(true)
+}
+
+/// An origin's header, before anything is stored: the script's say, and the merge of a 304 (RFC 9111 §3.2).
+pub fn from_origin(session: &mut Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    if resp.status.is_informational() {
+        return Ok(());
+    }
+    if resp.status != StatusCode::NOT_MODIFIED {
+        let d = policy::on_origin_response(resp, ctx)?;
+        ctx.notes.extend(d.notes);
+        ctx.cache.script.pass |= d.store == Storing::Never;
+        ctx.cache.script.ttl = d.ttl;
+        ctx.cache.script.stale_while_revalidate = d.stale_while_revalidate;
+        ctx.cache.script.stale_if_error = d.stale_if_error;
+        if !d.tags.is_empty() {
+            resp.insert_header("surrogate-key", d.tags.join(" "))?;
+        }
+        response::apply(resp, &d.headers)?;
+        return Ok(());
+    }
+    merge_304(session, resp)
+}
+
+/// What Pingora is given in place of a 304's own header, so that all its fields reach the stored object.
+fn merge_304(session: &Session, resp: &mut ResponseHeader) -> Result<()> {
+    if !session.cache.enabled() || !matches!(session.cache.phase(), CachePhase::Expired | CachePhase::Stale) {
+        return Ok(());
+    }
+    let Some(meta) = session.cache.maybe_cache_meta() else { return Ok(()) };
+    let _ = (meta, merge::merge_304, resp);
+    Ok(())
+}
+
+/// May this answer be stored, and for how long?
+pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
+    let Some(cache) = store(ctx) else { return Ok(RespCacheable::Uncacheable(NoCacheReason::Custom("no_cache_rule"))) };
+    let answer = Answer {
+        header: resp,
+        authorized: session.req_header().headers.contains_key(header::AUTHORIZATION),
+        now: SystemTime::now(),
+        waited: ctx.cache.asked.map_or(Duration::ZERO, |a| a.elapsed()),
+        route: &cache.rules,
+        script: &ctx.cache.script,
+        object_bytes_max: cache.store.adapter.store().limits().object_bytes_max,
+    };
+    Ok(match rules::decide(&answer) {
+        Ok(meta) => RespCacheable::Cacheable(meta),
+        Err(why) => RespCacheable::Uncacheable(why.to_pingora()),
+    })
+}
+
+/// Which variant a request wants (RFC 9111 §4.1).
+pub fn vary(meta: &CacheMeta, req: &RequestHeader) -> Option<HashBinary> {
+    variance::of(meta.headers(), &req.headers)
+}
+
+/// May something stale be sent: while it is refreshed (`error` is none), or because the origin failed?
+pub fn may_be_stale(session: &Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+    let Some(meta) = session.cache.maybe_cache_meta() else { return false };
+    if !judge::may_be_stale(meta.headers()) {
+        return false;
+    }
+    match error {
+        None => meta.serve_stale_while_revalidate(SystemTime::now()),
+        Some(e) if *e.esource() == ErrorSource::Upstream => {
+            ctx.error = Some(format!("{:?}", e.etype()));
+            meta.serve_stale_if_error(SystemTime::now())
+        }
+        Some(_) => false,
+    }
+}
+
+/// Says on the answer what the cache did (RFC 9211), and where it came from.
+pub fn tell(session: &Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    if store(ctx).is_none() || resp.status.is_informational() {
+        return Ok(());
+    }
+    let status = match ctx.cache.bypass {
+        Some(why) => {
+            ctx.cache.outcome = "bypass";
+            CacheStatus::bypass(bypass_word(why), why.as_str())
+        }
+        None => phase_status(session, resp, ctx),
+    };
+    resp.insert_header("cache-status", status.render())
+}
+
+fn bypass_word(why: Bypass) -> Fwd {
+    match why {
+        Bypass::Method => Fwd::Method,
+        _ => Fwd::Bypass,
+    }
+}
+
+fn phase_status(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> CacheStatus {
+    let phase = session.cache.phase();
+    let now = SystemTime::now();
+    let meta = session.cache.maybe_cache_meta();
+    let ttl = meta.map(|m| match m.fresh_until().duration_since(now) {
+        Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        Err(past) => -i64::try_from(past.duration().as_secs()).unwrap_or(i64::MAX),
+    });
+    let from_cache = matches!(phase, CachePhase::Hit | CachePhase::Stale | CachePhase::StaleUpdating);
+    ctx.cache.outcome = match phase {
+        CachePhase::Hit => "hit",
+        CachePhase::Stale | CachePhase::StaleUpdating => "stale",
+        CachePhase::Disabled(_) | CachePhase::Bypass => "bypass",
+        _ => "miss",
+    };
+    if from_cache {
+        ctx.source = Source::HttpCache;
+        ctx.cache.age = meta.map(CacheMeta::age);
+    }
+    let status = (!from_cache).then(|| resp.status.as_u16());
+    let waited = session.cache.lock_duration().is_some();
+    CacheStatus::of_phase(phase, ctx.cache.why, status, ttl).collapsed(waited)
+}
+
