@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench semantic`; needs the models (scripts/setup.sh).
 
-#![expect(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a bench may stop at the first fault")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a bench may stop at the first fault")]
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
