@@ -77,6 +77,18 @@ impl<'a> Unit<'a> {
         }
     }
 
+    /// The id that stands for the visitor, fit for the cookie: its own, or one made from the address. A visitor who
+    /// gets the latter as a cookie stays the same unit, so the first visit and the next ones fall on the same arm.
+    pub fn id(&self) -> String {
+        match self {
+            Unit::Cookie(id) => (*id).to_owned(),
+            Unit::Client(address) => {
+                let digest = crate::base::ids::sha256_parts([b"sg_uid".as_slice(), address.as_bytes()]);
+                crate::base::ids::hex(digest.get(..16).unwrap_or(&digest))
+            }
+        }
+    }
+
     /// Whether the visitor should be given a cookie.
     pub fn wants_cookie(&self) -> bool {
         matches!(self, Unit::Client(_))

@@ -6,7 +6,7 @@ use crate::ai::catalog::Catalog;
 use crate::ai::collapse::InFlight;
 use crate::ai::exact::ExactCache;
 use crate::ai::{AnswerCache, Gateway, Semantic, price};
-use crate::auth::jwks::{JwksSource, split_url};
+use crate::auth::jwks::{DOCUMENT_BYTES_MAX, JwksSource, split_url};
 use crate::auth::jwt::JwtVerifier;
 use crate::base::ids;
 use crate::bot::lists::Lists;
@@ -145,17 +145,15 @@ impl Making<'_> {
     fn auth(&mut self) -> BTreeMap<String, Arc<JwtVerifier>> {
         let mut out = BTreeMap::new();
         for (name, a) in &self.c.auth {
-            let source = a.jwt.jwks_url.as_ref().and_then(|u| published(u, &self.shared.fetcher));
-            let clock = self.shared.clock.clone();
-            // Keys come from files and variables that may have changed: they are read again at each reload; only a
-            // published key set is worth keeping.
-            let made = match source {
-                Some(s) => self.shared.verifiers.get(name, a, || JwtVerifier::new(name, &a.jwt, clock, Some(s)).map(Arc::new)),
-                None => JwtVerifier::new(name, &a.jwt, clock, None).map(Arc::new),
-            };
-            match made {
-                Ok(v) => drop(out.insert(name.clone(), v)),
-                Err(e) => self.fault(e.path(), e.fault.to_string()),
+            let clock = &self.shared.clock;
+            // A published key set outlives the rules that use it; keys in files and variables are read at each reload.
+            let published = a.jwt.jwks_url.as_ref().and_then(|url| {
+                let source = published(url, &self.shared.fetcher)?;
+                Some(self.shared.jwks.get(url, clock, || source))
+            });
+            match JwtVerifier::with_jwks(name, &a.jwt, clock.clone(), published) {
+                Ok(v) => drop(out.insert(name.clone(), Arc::new(v))),
+                Err(e) => self.fault(format!("auth.{}.jwt{}", e.name, e.place), e.fault.to_string()),
             }
         }
         out
@@ -307,9 +305,6 @@ struct Published {
     path: String,
 }
 
-/// Largest key set.
-const JWKS_BYTES_MAX: usize = 256 * 1024;
-
 #[async_trait]
 impl JwksSource for Published {
     async fn fetch(&self) -> Result<Bytes, String> {
@@ -318,7 +313,7 @@ impl JwksSource for Published {
         if got.status != http::StatusCode::OK {
             return Err(format!("status {}", got.status.as_u16()));
         }
-        got.bytes(JWKS_BYTES_MAX).await.map_err(|e| e.to_string())
+        got.bytes(DOCUMENT_BYTES_MAX).await.map_err(|e| e.to_string())
     }
 }
 

@@ -81,7 +81,7 @@ fn store(
 fn edge(e: &yaml::Edge, base: &Path, id: &str, dim: usize) -> Result<Arc<dyn VectorStore>, String> {
     use crate::ai::vector::edge::{EdgeOptions, EdgeStore};
     let path = base.join(&e.path);
-    let options = EdgeOptions { path, collection: collection_name(id, dim), dim, entries_max: e.entries.get() };
+    let options = EdgeOptions { path, collection: collection_name(id, dim), dim, entries_max: usize::try_from(e.entries.get()).unwrap_or(usize::MAX) };
     Ok(Arc::new(EdgeStore::open(&options).map_err(|e| e.to_string())?))
 }
 

@@ -4,7 +4,7 @@
 use crate::ai::AnswerCache;
 use crate::ai::embed::Embedder;
 use crate::ai::vector::VectorStore;
-use crate::auth::jwt::JwtVerifier;
+use crate::auth::jwks::JwksPool;
 use crate::base::clock::Clock;
 use crate::bot::verify::DnsVerifier;
 use crate::fetch::Fetcher;
@@ -61,8 +61,8 @@ pub struct Shared {
     pub stores: Kept<&'static HttpStore>,
     /// Caches of model answers.
     pub answers: Kept<Arc<AnswerCache>>,
-    /// JWT rules with their key sets.
-    pub verifiers: Kept<Arc<JwtVerifier>>,
+    /// Published key sets.
+    pub jwks: JwksPool,
     /// Embedders.
     pub embedders: Kept<Arc<dyn Embedder>>,
     /// Vector stores.
@@ -84,7 +84,7 @@ impl Shared {
             fetcher: Fetcher::new(),
             stores: Kept::default(),
             answers: Kept::default(),
-            verifiers: Kept::default(),
+            jwks: JwksPool::default(),
             embedders: Kept::default(),
             vectors: Kept::default(),
             pools: Kept::default(),

@@ -80,7 +80,7 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
         Ok(PromptDecision::Continue(d)) => {
             ctx.notes.extend(d.notes);
             let cache = d.cache.map(|c| match c {
-                AiCache::None => CacheMode::Off,
+                AiCache::None => CacheMode::None,
                 AiCache::Exact => CacheMode::Exact,
                 AiCache::Semantic => CacheMode::Semantic,
             });
@@ -133,8 +133,8 @@ async fn read_body(session: &mut Session, bytes_max: usize) -> pingora::Result<O
 /// Whose answers these are: the verified subject, else the credentials that the client showed, else nobody's.
 /// Only a digest is kept, so that no key stands in a cache key or a log.
 fn tenant(ctx: &Ctx, headers: &HeaderMap) -> String {
-    if let Some(sub) = ctx.user.as_ref().and_then(|c| c.sub.as_deref()) {
-        return ids::hex(&ids::sha256_parts([b"sub".as_slice(), sub.as_bytes()]));
+    if let Some(name) = ctx.user.as_ref().and_then(|c| c.tenant.as_deref()) {
+        return ids::hex(&ids::sha256_parts([b"tenant".as_slice(), name.as_bytes()]));
     }
     let shown = headers.get(header::AUTHORIZATION).or_else(|| headers.get("x-api-key"));
     match shown {

@@ -86,8 +86,7 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
 fn key_of(session: &Session, ctx: &Ctx, cache: &RouteStore) -> Key {
     let req = session.req_header();
     let place = Place::of(ctx.tls, &ctx.authority, req.raw_path());
-    let vary: Vec<(&str, &str)> = ctx.directives.vary.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    Key::of(&place, &cache.rules.key, &req.headers, &vary)
+    Key::of(&place, &cache.rules.key, &req.headers, &ctx.directives.vary)
 }
 
 /// Switches Pingora's cache on, where the route has one and the request may use it.

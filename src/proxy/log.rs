@@ -2,7 +2,7 @@
 
 use super::ctx::Ctx;
 use super::{Edge, policy};
-use crate::ai::CallRecord;
+use crate::ai::call::{Call, CallRecord, Ending};
 use crate::observe::access_log::{Record, timestamp};
 use crate::observe::metrics::Metrics;
 use http::{HeaderName, Version, header};
@@ -23,7 +23,7 @@ pub fn log(edge: &Edge, session: &Session, ctx: &mut Ctx) {
     let metrics = ctx.route.as_ref().map_or(&edge.unrouted, |r| &r.metrics);
     metrics.observe(ctx.source, status, took, bytes);
     if let Some(call) = &ctx.call {
-        model_call(&edge.shared.metrics, ctx.route_name(), call, status);
+        model_call(&edge.shared.metrics, ctx.route_name(), call, ctx.source.as_str(), status);
     }
     let decided = policy::on_log(session, ctx, took, bytes);
     let Some(log) = &ctx.plan.log else { return };
@@ -71,9 +71,68 @@ fn record<'a>(session: &'a Session, ctx: &'a Ctx, a: Answered) -> Record<'a> {
         referer: text(header::REFERER).split('?').next().unwrap_or(""),
         user_agent: text(header::USER_AGENT),
         notes: ctx.directives.notes.iter().chain(&ctx.notes).map(|(k, v)| (k.as_str(), v.as_str())).collect(),
-        ai: ctx.call.as_ref().map(|c| c.to_json()),
+        ai: ctx.call.as_ref().map(|c| told(&c.read())),
         error: ctx.error.clone(),
     }
 }
 
-fn model_call(_metrics: &Metrics, _route: &str, _call: &CallRecord, _status: u16) {}
+/// The model call as the log tells it; prompts and answers never stand in it.
+fn told(c: &Call) -> serde_json::Value {
+    serde_json::json!({
+        "operation": c.operation.map(|o| o.as_str()),
+        "requested": c.requested,
+        "target": c.target,
+        "model": c.model,
+        "provider": c.provider,
+        "tier": c.tier,
+        "stream": c.stream,
+        "cache": c.cache.as_str(),
+        "cache_reason": c.cache_reason,
+        "stored": c.stored,
+        "score": c.score,
+        "input_tokens": c.usage.map(|u| u.input()),
+        "output_tokens": c.usage.map(|u| u.output()),
+        "cost_usd": c.cost.map(|m| m.usd()),
+        "saved_usd": c.saved.and_then(|s| s.cost).map(|m| m.usd()),
+        "first_content_ms": c.first_content.map(|d| d.as_secs_f64() * 1e3),
+        "attempts": c.attempts.iter().map(|a| serde_json::json!({
+            "model": a.model, "provider": a.provider, "outcome": a.outcome, "seconds": a.seconds,
+        })).collect::<Vec<_>>(),
+        "ending": match c.ending {
+            Ending::Running => "running",
+            Ending::Complete => "complete",
+            Ending::Failed(why) => why,
+            Ending::ClientGone => "client_gone",
+        },
+    })
+}
+
+fn model_call(m: &Metrics, route: &str, call: &CallRecord, source: &str, status: u16) {
+    let c = call.read();
+    let model = c.model.as_deref().unwrap_or("none");
+    let ai = &m.ai;
+    ai.calls.with_label_values(&[route, model, source, &status.to_string()]).inc();
+    let lookup = if c.cache_reason.is_empty() { c.cache.as_str() } else { c.cache_reason };
+    ai.lookups.with_label_values(&[route, lookup]).inc();
+    for a in &c.attempts {
+        ai.attempts.with_label_values(&[&a.provider, &a.model, a.outcome]).inc();
+    }
+    if let Some(u) = c.usage {
+        for (kind, n) in u.kinds() {
+            ai.tokens.with_label_values(&[model, kind]).inc_by(n);
+        }
+    }
+    if let Some(cost) = c.cost {
+        ai.cost_nano_usd.with_label_values(&[model]).inc_by(cost.nano_usd);
+    }
+    if let Some(s) = c.saved {
+        let by = &[c.cache.as_str()];
+        ai.saved_tokens.with_label_values(by).inc_by(s.input_tokens + s.output_tokens);
+        ai.saved_nano_usd.with_label_values(by).inc_by(s.cost.unwrap_or_default().nano_usd);
+        let ms = Duration::try_from_secs_f64(s.seconds).unwrap_or_default().as_millis();
+        ai.saved_ms.with_label_values(by).inc_by(u64::try_from(ms).unwrap_or(0));
+    }
+    if let Some(first) = c.first_content.filter(|_| c.saved.is_none()) {
+        ai.first_token_seconds.with_label_values(&[model]).observe(first.as_secs_f64());
+    }
+}

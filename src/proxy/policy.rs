@@ -34,7 +34,12 @@ impl Oracle for Organs {
     }
 
     fn bot(&self, req: &RequestFacts) -> BotView {
-        let facts = bot::BotFacts { headers: &req.headers, version: req.version, tls: req.tls };
+        let version = match req.http_version {
+            "2" => Version::HTTP_2,
+            "1.0" => Version::HTTP_10,
+            _ => Version::HTTP_11,
+        };
+        let facts = bot::BotFacts { headers: &req.headers, version, tls: req.tls };
         let verdict = bot::verdict(&facts, &self.plan.bots);
         view(if self.verified.is_some() { verdict.verified_by_dns(self.verified) } else { verdict })
     }
@@ -187,7 +192,7 @@ fn refuse_late(ctx: &mut Ctx, e: &PolicyError) -> pingora::Result<()> {
 
 fn facts(dns: Option<bool>, session: &Session, ctx: &Ctx) -> RequestFacts {
     let req = session.req_header();
-    let unit = ab::unit(&req.headers, ctx.client);
+    let unit = ab::Unit::of(&req.headers, ctx.client).id();
     RequestFacts {
         id: ctx.id.clone(),
         method: req.method.clone(),
@@ -213,8 +218,9 @@ fn facts(dns: Option<bool>, session: &Session, ctx: &Ctx) -> RequestFacts {
 
 /// Makes arms sticky: a visitor without the cookie gets one that means the same unit.
 fn stick(session: &Session, ctx: &mut Ctx, facts: &RequestFacts) {
-    if !facts.arms().is_empty() && !ctx.background {
-        ctx.sticky = ab::cookie_to_set(&session.req_header().headers, &facts.unit, ctx.tls);
+    let known = ab::uid(&session.req_header().headers).is_some();
+    if !known && !facts.arms().is_empty() && !ctx.background {
+        ctx.sticky = Some(ab::set_cookie(&facts.unit, ctx.tls));
     }
 }
 

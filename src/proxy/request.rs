@@ -128,9 +128,9 @@ async fn authenticate(rule: &JwtVerifier, session: &Session, ctx: &mut Ctx) -> R
             let text = format!("{e}");
             let reply = if on_ai {
                 let body = crate::ai::error::error_json(&text, "authentication_error", None, e.as_str());
-                Reply::json(StatusCode::UNAUTHORIZED, Source::Auth, &body)
+                Reply::json(e.status(), Source::Auth, &body)
             } else {
-                Reply::text(StatusCode::UNAUTHORIZED, Source::Auth, format!("{text}\n"))
+                Reply::text(e.status(), Source::Auth, format!("{text}\n"))
             };
             Err(Box::new(reply.because(e.as_str()).with(header::WWW_AUTHENTICATE, &e.www_authenticate(rule.name()))))
         }

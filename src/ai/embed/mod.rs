@@ -1,6 +1,8 @@
 //! Text to vector: the embedder seam. What comes out has length one, so a dot product is a cosine.
 
 pub mod fake;
+#[cfg(feature = "hub")]
+mod hub;
 pub mod onnx;
 mod worker;
 

@@ -20,6 +20,9 @@ const WEIGHTS: &str = "model.safetensors";
 /// A text longer than this many bytes per allowed token is refused before it is tokenised.
 const BYTES_PER_TOKEN_MAX: usize = 32;
 
+/// Idle threads must not burn the CPU that the proxy needs.
+pub(super) const NO_SPINNING: (&str, &str) = ("session.intra_op.allow_spinning", "0");
+
 /// The one ONNX Runtime environment of this process. ONNX Runtime itself is a process-wide singleton that can be
 /// opened once and never again, not even after it was closed, so its handle cannot be anything smaller.
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
@@ -81,14 +84,7 @@ impl OnnxEmbedder {
         if !is_plain_relative(&options.model) {
             return Err(fault("the name must be a folder inside the models folder".to_owned()));
         }
-        let files = ModelFiles::read(&options.models.join(&options.model))?;
-        let id = files.id(&options.model);
-        let positions = files.positions_max().map_err(fault)?;
-        if options.max_tokens > positions {
-            return Err(fault(format!("max_tokens {} is over the model's own {positions}", options.max_tokens)));
-        }
-        let environment = environment(&options.models, &options.model)?;
-        let mut model = files.load(environment, options).map_err(fault)?;
+        let (mut model, id) = load(options)?;
         let probe = model.embed(&["dimension"])?.pop().and_then(unit);
         let dim = probe.ok_or_else(|| fault("it gives no vectors".to_owned()))?.len();
         let queue = worker::start(model, options.queue).map_err(|e| fault(e.to_string()))?;
@@ -127,6 +123,25 @@ impl Embedder for OnnxEmbedder {
     fn dim(&self) -> usize {
         self.dim
     }
+}
+
+/// The model and its id, from its folder; without a folder from the hub, where the build includes it.
+fn load(options: &OnnxOptions) -> Result<(Model, String), EmbedError> {
+    let fault = |cause: String| EmbedError::Load { model: options.model.clone(), cause };
+    let folder = options.models.join(&options.model);
+    #[cfg(feature = "hub")]
+    if !folder.is_dir() {
+        let environment = environment(&options.models, &options.model)?;
+        return super::hub::load(environment, options).map_err(fault);
+    }
+    let files = ModelFiles::read(&folder)?;
+    let positions = files.positions_max().map_err(fault)?;
+    if options.max_tokens > positions {
+        return Err(fault(format!("max_tokens {} is over the model's own {positions}", options.max_tokens)));
+    }
+    let id = files.id(&options.model);
+    let environment = environment(&options.models, &options.model)?;
+    Ok((files.load(environment, options).map_err(fault)?, id))
 }
 
 /// The contents of a model's folder.
@@ -190,11 +205,9 @@ impl ModelFiles {
             .with_environment(environment)
             .with_max_length(options.max_tokens)
             .with_intra_threads(options.threads)
-            // Idle threads must not burn the CPU that the proxy needs.
-            .with_session_config("session.intra_op.allow_spinning", "0");
+            .with_session_config(NO_SPINNING.0, NO_SPINNING.1);
         let inner = TextEmbedding::try_new_from_user_defined(model, init).map_err(|e| e.to_string())?;
-        let unknown_id = inner.tokenizer.token_to_id("[UNK]").or_else(|| inner.tokenizer.token_to_id("<unk>"));
-        Ok(Model { inner, max_tokens: options.max_tokens, unknown_id })
+        Ok(Model::new(inner, options.max_tokens))
     }
 }
 

@@ -63,12 +63,17 @@ fn run(mut model: Model, waiting: &Receiver<Job>) {
 
 /// A loaded model with its bounds.
 pub(super) struct Model {
-    pub(super) inner: TextEmbedding,
-    pub(super) max_tokens: usize,
-    pub(super) unknown_id: Option<u32>,
+    inner: TextEmbedding,
+    max_tokens: usize,
+    unknown_id: Option<u32>,
 }
 
 impl Model {
+    pub(super) fn new(inner: TextEmbedding, max_tokens: usize) -> Self {
+        let unknown_id = inner.tokenizer.token_to_id("[UNK]").or_else(|| inner.tokenizer.token_to_id("<unk>"));
+        Model { inner, max_tokens, unknown_id }
+    }
+
     /// Counts tokens; answers at once what is too late, too long or unreadable.
     fn admit(&self, job: Job) -> Option<(usize, Job)> {
         if Instant::now() >= job.deadline || job.answer.is_closed() {
