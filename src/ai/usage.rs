@@ -47,6 +47,19 @@ impl Usage {
         })
     }
 
+    /// Each kind's name in metrics and its count.
+    pub fn kinds(&self) -> [(&'static str, u64); 7] {
+        [
+            ("input", self.uncached_in),
+            ("cached_input", self.cache_read),
+            ("cache_write", self.cache_write),
+            ("audio_input", self.audio_in),
+            ("output", self.out_text),
+            ("reasoning", self.out_reasoning),
+            ("audio_output", self.audio_out),
+        ]
+    }
+
     /// All input tokens.
     pub fn input(&self) -> u64 {
         self.uncached_in + self.cache_read + self.cache_write + self.audio_in

@@ -38,7 +38,8 @@ fn build(c: &Config, base: &Path, mut files: Vec<PathBuf>, shared: &Arc<Shared>)
     if !faults.is_empty() {
         return Err(faults);
     }
-    let (router, warnings) = router.unwrap_or_default();
+    // Without faults both are there.
+    let ((router, warnings), Some(bots)) = (router.unwrap_or_default(), organs.bots) else { return Err(faults) };
     Ok(Plan {
         revision,
         router,
@@ -48,7 +49,7 @@ fn build(c: &Config, base: &Path, mut files: Vec<PathBuf>, shared: &Arc<Shared>)
         trusted,
         pools: organs.pools,
         auth: organs.auth,
-        bots: organs.bots,
+        bots,
         bots_dns: organs.dns,
         policy: organs.policy,
         policy_revision: organs.policy_revision,

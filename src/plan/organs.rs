@@ -40,7 +40,7 @@ pub struct Organs {
     pub pools: BTreeMap<String, Arc<Pool>>,
     pub stores: BTreeMap<String, &'static HttpStore>,
     pub auth: BTreeMap<String, Arc<JwtVerifier>>,
-    pub bots: Lists,
+    pub bots: Option<Lists>,
     pub dns: Option<Arc<DnsVerifier>>,
     pub gateway: Option<Arc<Gateway>>,
     pub policy: Option<Arc<Policy>>,
@@ -159,11 +159,14 @@ impl Making<'_> {
         out
     }
 
-    fn bots(&mut self) -> (Lists, Option<Arc<DnsVerifier>>) {
-        let lists = Lists::new(&self.c.bots).unwrap_or_else(|e| {
-            self.fault("bots", e.to_string());
-            Lists::default()
-        });
+    fn bots(&mut self) -> (Option<Lists>, Option<Arc<DnsVerifier>>) {
+        let lists = match Lists::new(&self.c.bots) {
+            Ok(l) => Some(l),
+            Err(e) => {
+                self.fault("bots", e.to_string());
+                None
+            }
+        };
         if !self.c.bots.verify_dns {
             return (lists, None);
         }

@@ -20,13 +20,13 @@ type Wrong = (&'static str, String);
 
 /// Opens what `s` names.
 pub fn open(s: &yaml::Semantic, c: &Config, base: &Path, shared: &Arc<Shared>) -> Result<Arc<dyn SemanticLookup>, Wrong> {
-    let embedder = embedder(s, c, base, shared)?;
+    let (embedder, vectors_max) = embedder(s, c, base, shared)?;
     let store = store(s, c, base, shared, embedder.as_ref())?;
-    let cache = SemanticCache::new(embedder, store, shared.clock.clone(), Limits::default());
+    let cache = SemanticCache::new(embedder, store, shared.clock.clone(), Limits { vectors_max, ..Limits::default() });
     Ok(Arc::new(adapter::Shared(Arc::new(cache))))
 }
 
-fn embedder(s: &yaml::Semantic, c: &Config, base: &Path, shared: &Arc<Shared>) -> Result<Arc<dyn Embedder>, Wrong> {
+fn embedder(s: &yaml::Semantic, c: &Config, base: &Path, shared: &Arc<Shared>) -> Result<(Arc<dyn Embedder>, u64), Wrong> {
     let mut wanted = match c.ai.embedders.get(&s.embedder) {
         Some(e) => e.clone(),
         None if s.embedder == DEFAULT_EMBEDDER => yaml::Embedder::default(),
@@ -36,7 +36,8 @@ fn embedder(s: &yaml::Semantic, c: &Config, base: &Path, shared: &Arc<Shared>) -
         wanted.models_dir = Some(base.join(d));
     }
     let make = || OnnxEmbedder::open(&OnnxOptions::new(&wanted)).map(|e| Arc::new(e) as Arc<dyn Embedder>);
-    shared.embedders.get(&s.embedder, &wanted, make).map_err(|e| ("embedder", e.to_string()))
+    let opened = shared.embedders.get(&s.embedder, &wanted, make).map_err(|e| ("embedder", e.to_string()))?;
+    Ok((opened, wanted.cache.into()))
 }
 
 fn store(

@@ -48,7 +48,7 @@ impl CacheState {
     }
 }
 
-fn store<'a>(ctx: &'a Ctx) -> Option<&'a RouteStore> {
+fn store(ctx: &Ctx) -> Option<&RouteStore> {
     ctx.route.as_ref()?.cache.as_ref()
 }
 
