@@ -230,6 +230,8 @@ fn rfc9111_5_2_1_request_directives() {
     ] {
         assert_eq!(judge(&asked(cc), &meta, at(secs)), want, "{cc} after {secs} s");
     }
+    let ttl = |secs| crate::cache::status::ttl_secs(&meta, at(secs));
+    assert_eq!((ttl(0), ttl(10), ttl(70)), (59, 49, -10), "a nanosecond short of 60");
     assert_eq!(judge(&asked("max-stale"), &firm, at(101)), HitVerdict::Stale, "must-revalidate");
     assert_eq!(HitVerdict::Revalidate.to_pingora(), Some(ForcedFreshness::ForceExpired));
     let mut pragma = HeaderMap::new();
