@@ -217,3 +217,6 @@ fn unquote(text: &str) -> (String, &str) {
     }
     (out, "")
 }
+
+#[cfg(test)]
+mod tests;

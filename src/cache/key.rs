@@ -217,3 +217,6 @@ fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'
         .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
         .filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
+
+#[cfg(test)]
+mod tests;

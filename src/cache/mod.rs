@@ -18,9 +18,6 @@ pub mod store;
 pub mod targeted;
 pub mod vary;
 
-#[cfg(test)]
-mod tests;
-
 use crate::config::cache as config;
 use key::KeyRules;
 use std::time::Duration;

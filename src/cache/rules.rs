@@ -211,3 +211,6 @@ pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, NoStore> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

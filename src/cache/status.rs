@@ -1,8 +1,9 @@
 //! `Cache-Status` (RFC 9211): what the cache did, in one field.
 
 use http::HeaderValue;
-use pingora_cache::{CachePhase, NoCacheReason};
+use pingora_cache::{CacheMeta, CachePhase, NoCacheReason};
 use std::fmt::Write;
+use std::time::SystemTime;
 
 /// Why a request went on to the origin (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +131,15 @@ impl CacheStatus {
             let _ = write!(out, "; detail={}", self.detail);
         }
         HeaderValue::try_from(out).unwrap_or_else(|_| HeaderValue::from_static("sluicegate"))
+    }
+}
+
+/// Freshness left in seconds, negative by as much as it is stale.
+pub fn ttl_secs(meta: &CacheMeta, now: SystemTime) -> i64 {
+    let secs = |d: std::time::Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+    match meta.fresh_until().duration_since(now) {
+        Ok(left) => secs(left),
+        Err(over) => -secs(over.duration()),
     }
 }
 

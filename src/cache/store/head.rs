@@ -2,7 +2,7 @@
 
 use super::super::conditional::Validators;
 use super::super::{rules, vary};
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
@@ -77,12 +77,15 @@ impl Head {
         Head { fresh_until: self.fresh_until.min(just_before), ..self.clone() }
     }
 
-    /// States the body's length once it is known: later hits can then answer ranges.
+    /// States the body's length once it is known, and that later hits can answer ranges of it.
     pub(super) fn state_length(&mut self, bytes: u64) {
         let bodiless = matches!(self.header.status.as_u16(), 204 | 304);
         if self.length.is_none() && !bodiless {
             // A number is always a valid field value.
             let _ = self.header.insert_header(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+        }
+        if self.header.status == StatusCode::OK && !self.header.headers.contains_key(header::ACCEPT_RANGES) {
+            let _ = self.header.insert_header(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         }
         self.length = Some(bytes);
     }

@@ -11,9 +11,11 @@ mod head;
 pub mod memory;
 mod object;
 mod queue;
+mod reader;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use head::Head;
 pub use object::Object;
