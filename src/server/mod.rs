@@ -103,7 +103,12 @@ pub fn read(path: &Path, shared: &Arc<Shared>) -> Result<(Loaded, crate::plan::P
 
 type ProxyApp = HttpProxy<Spine>;
 
-fn listeners(edge: &Arc<Edge>, loaded: &Loaded, shutdown: &watch::Receiver<bool>, open: &Arc<Open>) -> Listeners<ProxyApp> {
+fn listeners(
+    edge: &Arc<Edge>,
+    loaded: &Loaded,
+    shutdown: &watch::Receiver<bool>,
+    open: &Arc<Open>,
+) -> Listeners<ProxyApp> {
     let conf = ServerConf { threads: threads(loaded.config.server.threads), max_retries: 4, ..ServerConf::default() };
     let mut app = HttpProxy::new(Spine(Arc::clone(edge)), Arc::new(conf));
     let mut h2 = H2Options::new();
@@ -113,8 +118,7 @@ fn listeners(edge: &Arc<Edge>, loaded: &Loaded, shutdown: &watch::Receiver<bool>
     server.h2_idle_timeout = Some(loaded.config.server.idle_timeout.0);
     app.server_options = Some(server);
     app.handle_init_modules();
-    let server =
-        Server { app: Arc::new(app), metrics: Arc::clone(&edge.shared.metrics), shutdown: shutdown.clone() };
+    let server = Server { app: Arc::new(app), metrics: Arc::clone(&edge.shared.metrics), shutdown: shutdown.clone() };
     let edge = Arc::clone(edge);
     let now = move |name: &str| {
         let plan = edge.plan.load();
@@ -151,8 +155,11 @@ fn open_admin(
     let metrics = Arc::clone(&edge.shared.metrics);
     let server = Server { app, metrics, shutdown: shutdown.clone() };
     let base: Rules = rules(&loaded.config, &[Protocol::H1]);
-    let mut door =
-        Listeners::new(server, Arc::new(move |_| Some((base.clone(), ADMIN_CONNECTIONS_MAX))), Arc::new(Open::default()));
+    let mut door = Listeners::new(
+        server,
+        Arc::new(move |_| Some((base.clone(), ADMIN_CONNECTIONS_MAX))),
+        Arc::new(Open::default()),
+    );
     door.set(&[("admin".to_owned(), admin.listen.clone())])
         .map_err(|f| Faulty(f.into_iter().map(|f| Fault::at("server.admin.listen", f.message)).collect()))?;
     Ok(door.addresses().get("admin").copied())
