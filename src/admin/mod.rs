@@ -5,7 +5,6 @@ pub mod status;
 
 use crate::config::secret::Secret;
 use crate::proxy::Edge;
-use status::Last;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -13,6 +12,7 @@ use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use status::Last;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 

@@ -38,7 +38,8 @@ pub fn status(edge: &Edge, last: &Last) -> Value {
             (name, json!({ "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purged": st.purged }))
         })
         .collect();
-    let auth: serde_json::Map<String, Value> = plan.auth.iter().map(|(n, v)| (n.clone(), json!({ "ready": v.ready() }))).collect();
+    let auth: serde_json::Map<String, Value> =
+        plan.auth.iter().map(|(n, v)| (n.clone(), json!({ "ready": v.ready() }))).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": s.clock.elapsed().as_secs(),
@@ -68,7 +69,8 @@ fn saved(edge: &Edge) -> Value {
 
 fn answers(edge: &Edge) -> Value {
     let all = edge.shared.answers.all().into_iter().map(|(name, c)| {
-        let exact = c.exact.as_ref().map(|e| e.size()).map(|(entries, bytes)| json!({ "entries": entries, "bytes": bytes }));
+        let exact =
+            c.exact.as_ref().map(|e| e.size()).map(|(entries, bytes)| json!({ "entries": entries, "bytes": bytes }));
         (name, json!({ "exact": exact, "semantic": c.semantic.is_some() }))
     });
     Value::Object(all.collect())
@@ -79,7 +81,9 @@ pub fn refresh_gauges(edge: &Edge) {
     let m = &edge.shared.metrics;
     for (name, store) in edge.shared.stores.all() {
         let s = store.adapter.store().stats();
-        let set = |g: &prometheus::IntGaugeVec, v: u64| g.with_label_values(&[&name]).set(i64::try_from(v).unwrap_or(i64::MAX));
+        let set = |g: &prometheus::IntGaugeVec, v: u64| {
+            g.with_label_values(&[&name]).set(i64::try_from(v).unwrap_or(i64::MAX))
+        };
         set(&m.cache_bytes, s.bytes);
         set(&m.cache_objects, s.objects);
         set(&m.cache_evictions, s.evictions);

@@ -25,9 +25,8 @@ pub fn valid_authority(host: &[u8]) -> bool {
             None => (host, None),
         }
     };
-    let port_ok = port.is_none_or(|p| {
-        p.is_empty() || (p.len() <= 5 && number(p).is_some_and(|n| (1..=65535).contains(&n)))
-    });
+    let port_ok =
+        port.is_none_or(|p| p.is_empty() || (p.len() <= 5 && number(p).is_some_and(|n| (1..=65535).contains(&n))));
     let name_ok = !name.is_empty()
         && name.len() <= 255
         && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(b))

@@ -125,7 +125,12 @@ fn check(config: &Path) -> anyhow::Result<ExitCode> {
             for f in &faults {
                 complain(&f.to_string());
             }
-            complain(&format!("{} fault{} in {}", faults.len(), if faults.len() == 1 { "" } else { "s" }, config.display()));
+            complain(&format!(
+                "{} fault{} in {}",
+                faults.len(),
+                if faults.len() == 1 { "" } else { "s" },
+                config.display()
+            ));
             Ok(ExitCode::FAILURE)
         }
     }

@@ -70,7 +70,9 @@ impl Sources {
             return Some((f, format!("routes[{}]{tail}", n - f.route_offset)));
         }
         let named = self.files.iter().skip(1).find(|f| {
-            f.defines.iter().any(|d| path == d || path.strip_prefix(d.as_str()).is_some_and(|r| r.starts_with(['.', '['])))
+            f.defines
+                .iter()
+                .any(|d| path == d || path.strip_prefix(d.as_str()).is_some_and(|r| r.starts_with(['.', '['])))
         });
         named.or(self.files.first()).map(|f| (f, path.to_owned()))
     }
@@ -99,7 +101,8 @@ fn path_text(path: &serde_path_to_error::Path) -> String {
 /// Parses one file into its top-level map.
 fn read(path: &Path, sources: &mut Sources, route_offset: usize) -> Result<Mapping, Vec<Fault>> {
     let file = path.display().to_string();
-    let fail = |message: String| vec![Fault { path: String::new(), message: format!("{file}: {message}"), place: None }];
+    let fail =
+        |message: String| vec![Fault { path: String::new(), message: format!("{file}: {message}"), place: None }];
     let len = std::fs::metadata(path).map_err(|e| fail(format!("cannot read: {e}")))?.len();
     if len > FILE_BYTES_MAX {
         return Err(fail(format!("larger than {FILE_BYTES_MAX} bytes")));
@@ -117,7 +120,13 @@ fn read(path: &Path, sources: &mut Sources, route_offset: usize) -> Result<Mappi
     };
     let routes = map.get("routes").and_then(Value::as_sequence).map_or(0, Vec::len);
     let defines = defined_names(&map);
-    sources.files.push(Source { path: path.to_owned(), positions: Positions::read(&text), route_offset, routes, defines });
+    sources.files.push(Source {
+        path: path.to_owned(),
+        positions: Positions::read(&text),
+        route_offset,
+        routes,
+        defines,
+    });
     Ok(map)
 }
 

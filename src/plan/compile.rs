@@ -32,7 +32,8 @@ fn build(c: &Config, base: &Path, mut files: Vec<PathBuf>, shared: &Arc<Shared>)
     let revision = revision(&files, organs.script_source.as_deref());
     files.extend(organs.files.iter().cloned());
     let router = router(c, &mut faults);
-    let routes = c.routes.iter().enumerate().filter_map(|(i, r)| Maker { c, organs: &organs, shared, i }.route(r, &mut faults));
+    let routes =
+        c.routes.iter().enumerate().filter_map(|(i, r)| Maker { c, organs: &organs, shared, i }.route(r, &mut faults));
     let routes: Vec<Arc<Route>> = routes.map(Arc::new).collect();
     duplicate_names(&routes, &mut faults);
     if !faults.is_empty() {
@@ -109,7 +110,8 @@ fn check_admin(c: &Config, faults: &mut Vec<Fault>) {
 fn duplicate_names(routes: &[Arc<Route>], faults: &mut Vec<Fault>) {
     for (i, r) in routes.iter().enumerate() {
         if routes.iter().take(i).any(|o| o.name == r.name) {
-            faults.push(Fault::at(format!("routes[{i}].name"), format!("{:?} is the name of a route before it", r.name)));
+            faults
+                .push(Fault::at(format!("routes[{i}].name"), format!("{:?} is the name of a route before it", r.name)));
         }
     }
 }
@@ -164,8 +166,12 @@ impl Maker<'_> {
         .map(|(n, _)| *n)
         .collect();
         if given.len() != 1 {
-            let what = if given.is_empty() { "no action".to_owned() } else { format!("{} at once", given.join(" and ")) };
-            faults.push(Fault::at(format!("routes[{}]", self.i), format!("{what}; give exactly one of upstream, ai, respond, redirect")));
+            let what =
+                if given.is_empty() { "no action".to_owned() } else { format!("{} at once", given.join(" and ")) };
+            faults.push(Fault::at(
+                format!("routes[{}]", self.i),
+                format!("{what}; give exactly one of upstream, ai, respond, redirect"),
+            ));
             return None;
         }
         if let Some(name) = &r.upstream {

@@ -16,8 +16,8 @@ use crate::cache::store::adapter::Adapter;
 use crate::cache::store::memory::{Limits as StoreLimits, MemoryStore};
 use crate::config::Config;
 use crate::config::ai::{AiRoute, PriceList};
-use crate::config::error::{Fault, unknown};
 use crate::config::cache as yaml_cache;
+use crate::config::error::{Fault, unknown};
 use crate::fetch::{Endpoint, Fetcher};
 use crate::observe::access_log::Log;
 use crate::policy::{Limits, Names, Policy};
@@ -87,7 +87,9 @@ impl Organs {
         match self.stores.get(&name) {
             Some(store) => Ok(Some(RouteStore { rules, store })),
             None if c.caches.contains_key(&name) => Ok(None),
-            None => Err(vec![Fault::at(if rules.store.is_some() { "store" } else { "" }, unknown("cache", &name, known()))]),
+            None => {
+                Err(vec![Fault::at(if rules.store.is_some() { "store" } else { "" }, unknown("cache", &name, known()))])
+            }
         }
     }
 
@@ -190,7 +192,11 @@ impl Making<'_> {
         let full = self.base.join(path);
         self.files.push(full.clone());
         let too_large = std::fs::metadata(&full).is_ok_and(|m| m.len() > FILE_BYTES_MAX);
-        let text = if too_large { Err("larger than 1 MiB".to_owned()) } else { std::fs::read_to_string(&full).map_err(|e| e.to_string()) };
+        let text = if too_large {
+            Err("larger than 1 MiB".to_owned())
+        } else {
+            std::fs::read_to_string(&full).map_err(|e| e.to_string())
+        };
         text.map_err(|e| self.fault(at, format!("cannot read {}: {e}", full.display()))).ok()
     }
 
@@ -272,7 +278,8 @@ impl Making<'_> {
                 let exact = a.exact.as_ref().map(|e| Arc::new(ExactCache::new(e, clock)));
                 Ok::<_, ()>(Arc::new(AnswerCache { exact, semantic, in_flight: Arc::new(InFlight::default()) }))
             };
-            if let Ok(made) = self.shared.answers.get(name, &(a, &self.c.ai.embedders, &self.c.ai.vector_stores), make) {
+            if let Ok(made) = self.shared.answers.get(name, &(a, &self.c.ai.embedders, &self.c.ai.vector_stores), make)
+            {
                 out.insert(name.clone(), made);
             }
         }
@@ -285,7 +292,7 @@ impl Making<'_> {
             Ok(cache) => {
                 let tenants_share = s.scope == crate::config::semantic::Scope::Route;
                 Some(Semantic { cache, threshold: s.threshold, ttl: s.ttl.0, tenants_share })
-            },
+            }
             Err((key, message)) => {
                 self.fault(format!("{at}.{key}"), message);
                 None
@@ -311,7 +318,10 @@ struct Published {
 #[async_trait]
 impl JwksSource for Published {
     async fn fetch(&self) -> Result<Bytes, String> {
-        let got = self.fetcher.send(&self.endpoint, http::Method::GET, &self.path, http::HeaderMap::new(), Bytes::new()).await;
+        let got = self
+            .fetcher
+            .send(&self.endpoint, http::Method::GET, &self.path, http::HeaderMap::new(), Bytes::new())
+            .await;
         let got = got.map_err(|e| e.to_string())?;
         if got.status != http::StatusCode::OK {
             return Err(format!("status {}", got.status.as_u16()));
@@ -326,4 +336,3 @@ fn published(url: &str, fetcher: &Fetcher) -> Option<Arc<dyn JwksSource>> {
     let endpoint = Endpoint { url: base, connect: wait, first_byte: wait, between_bytes: wait };
     Some(Arc::new(Published { fetcher: fetcher.clone(), endpoint, path }))
 }
-

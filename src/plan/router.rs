@@ -149,8 +149,11 @@ fn has_parameter(query: &str, name: &str, value: Option<&str>) -> bool {
     })
 }
 
+/// Priority, host (kind, length), path (kind, length), further conditions, place in the file.
+type Rank = (Reverse<i32>, (u8, Reverse<usize>), (u8, Reverse<usize>), Reverse<usize>, usize);
+
 /// Lower is tried first.
-fn rank(e: &Entry) -> (Reverse<i32>, u8, Reverse<usize>, u8, Reverse<usize>, Reverse<usize>, usize) {
+fn rank(e: &Entry) -> Rank {
     let (host_kind, host_len) = match &e.host {
         HostRule::Exact(_) => (0, 0),
         HostRule::Below(s) => (1, s.len()),
@@ -161,14 +164,17 @@ fn rank(e: &Entry) -> (Reverse<i32>, u8, Reverse<usize>, u8, Reverse<usize>, Rev
         PathRule::Regex(r) => (1, r.as_str().len()),
         PathRule::Prefix(p) => (2, p.len()),
     };
-    (Reverse(e.priority), host_kind, Reverse(host_len), path_kind, Reverse(path_len), Reverse(e.conditions()), e.route)
+    let (host, path) = ((host_kind, Reverse(host_len)), (path_kind, Reverse(path_len)));
+    (Reverse(e.priority), host, path, Reverse(e.conditions()), e.route)
 }
 
 fn expand(m: &Match, route: usize, priority: i32) -> Result<Vec<Entry>, Vec<Fault>> {
     let at = |key: &str| format!("routes[{route}].match.{key}");
     let mut faults = Vec::new();
-    let mut hosts: Vec<HostRule> = m.host.as_slice().iter().filter_map(|h| keep(host(h), at("host"), &mut faults)).collect();
-    let mut paths: Vec<PathRule> = m.path.as_slice().iter().filter_map(|p| keep(path(p), at("path"), &mut faults)).collect();
+    let mut hosts: Vec<HostRule> =
+        m.host.as_slice().iter().filter_map(|h| keep(host(h), at("host"), &mut faults)).collect();
+    let mut paths: Vec<PathRule> =
+        m.path.as_slice().iter().filter_map(|p| keep(path(p), at("path"), &mut faults)).collect();
     if let Some(text) = &m.path_regex {
         let compiled = Regex::new(&format!("^(?:{text})$")).map_err(|e| e.to_string());
         paths.extend(keep(compiled.map(PathRule::Regex), at("path_regex"), &mut faults));
@@ -179,7 +185,8 @@ fn expand(m: &Match, route: usize, priority: i32) -> Result<Vec<Entry>, Vec<Faul
     if paths.is_empty() {
         paths.push(PathRule::Prefix("/".to_owned()));
     }
-    let methods: Vec<Method> = m.method.as_slice().iter().filter_map(|x| keep(method(x), at("method"), &mut faults)).collect();
+    let methods: Vec<Method> =
+        m.method.as_slice().iter().filter_map(|x| keep(method(x), at("method"), &mut faults)).collect();
     let any = |v: &String| (v != "*").then(|| v.clone());
     let headers = m
         .headers
@@ -243,7 +250,7 @@ fn method(text: &str) -> Result<Method, String> {
 fn ambiguous(sorted: &[Entry]) -> Vec<Fault> {
     let same = |a: &Entry, b: &Entry| {
         let (ra, rb) = (rank(a), rank(b));
-        (ra.0, ra.1, ra.2, ra.3, ra.4, ra.5) == (rb.0, rb.1, rb.2, rb.3, rb.4, rb.5)
+        (ra.0, ra.1, ra.2, ra.3) == (rb.0, rb.1, rb.2, rb.3)
             && a.host == b.host
             && a.path.text() == b.path.text()
             && a.route != b.route
@@ -256,7 +263,10 @@ fn ambiguous(sorted: &[Entry]) -> Vec<Fault> {
             _ => None,
         })
         .map(|(a, b)| {
-            let text = format!("can take the same requests as routes[{}], which comes first; add a condition or a priority", a.route);
+            let text = format!(
+                "can take the same requests as routes[{}], which comes first; add a condition or a priority",
+                a.route
+            );
             Fault::at(format!("routes[{}].match", b.route), text)
         })
         .collect()
@@ -268,7 +278,8 @@ fn overlap(a: &Entry, b: &Entry) -> bool {
     let clash = |x: &[(String, Option<String>)], y: &[(String, Option<String>)]| {
         x.iter().any(|(n, v)| y.iter().any(|(m, w)| n == m && v.is_some() && w.is_some() && v != w))
     };
-    let texts = |h: &[(HeaderName, Option<String>)]| h.iter().map(|(n, v)| (n.to_string(), v.clone())).collect::<Vec<_>>();
+    let texts =
+        |h: &[(HeaderName, Option<String>)]| h.iter().map(|(n, v)| (n.to_string(), v.clone())).collect::<Vec<_>>();
     methods && !clash(&a.query, &b.query) && !clash(&texts(&a.headers), &texts(&b.headers))
 }
 

@@ -1,14 +1,14 @@
 //! Opens a semantic cache: its embedder and its vector store, each shared by all caches that name it.
 
 use super::shared::Shared;
+use crate::ai::adapter;
 use crate::ai::embed::Embedder;
 use crate::ai::embed::onnx::{OnnxEmbedder, OnnxOptions};
 use crate::ai::seam::SemanticLookup;
-use crate::ai::adapter;
 use crate::ai::semantic::{Limits, SemanticCache};
-use crate::ai::vector::{VectorStore, collection_name};
 use crate::ai::vector::memory::MemoryStore;
 use crate::ai::vector::qdrant::{QdrantOptions, QdrantStore};
+use crate::ai::vector::{VectorStore, collection_name};
 use crate::config::Config;
 use crate::config::error::unknown;
 use crate::config::semantic::{self as yaml, DEFAULT_EMBEDDER, DEFAULT_STORE, StoreKind};
@@ -19,14 +19,24 @@ use std::sync::Arc;
 type Wrong = (&'static str, String);
 
 /// Opens what `s` names.
-pub fn open(s: &yaml::Semantic, c: &Config, base: &Path, shared: &Arc<Shared>) -> Result<Arc<dyn SemanticLookup>, Wrong> {
+pub fn open(
+    s: &yaml::Semantic,
+    c: &Config,
+    base: &Path,
+    shared: &Arc<Shared>,
+) -> Result<Arc<dyn SemanticLookup>, Wrong> {
     let (embedder, vectors_max) = embedder(s, c, base, shared)?;
     let store = store(s, c, base, shared, embedder.as_ref())?;
     let cache = SemanticCache::new(embedder, store, shared.clock.clone(), Limits { vectors_max, ..Limits::default() });
     Ok(Arc::new(adapter::Shared(Arc::new(cache))))
 }
 
-fn embedder(s: &yaml::Semantic, c: &Config, base: &Path, shared: &Arc<Shared>) -> Result<(Arc<dyn Embedder>, u64), Wrong> {
+fn embedder(
+    s: &yaml::Semantic,
+    c: &Config,
+    base: &Path,
+    shared: &Arc<Shared>,
+) -> Result<(Arc<dyn Embedder>, u64), Wrong> {
     let mut wanted = match c.ai.embedders.get(&s.embedder) {
         Some(e) => e.clone(),
         None if s.embedder == DEFAULT_EMBEDDER => yaml::Embedder::default(),
@@ -50,7 +60,9 @@ fn store(
     let wanted = match c.ai.vector_stores.get(&s.store) {
         Some(v) => v.clone(),
         None if s.store == DEFAULT_STORE => yaml::VectorStore::default_edge(),
-        None => return Err(("store", unknown("vector store", &s.store, c.ai.vector_stores.keys().map(String::as_str)))),
+        None => {
+            return Err(("store", unknown("vector store", &s.store, c.ai.vector_stores.keys().map(String::as_str))));
+        }
     };
     let kind = wanted.kind().map_err(|e| ("store", e.to_owned()))?;
     let (dim, id, clock) = (embedder.dim(), embedder.id(), shared.clock.clone());
@@ -82,7 +94,12 @@ fn store(
 fn edge(e: &yaml::Edge, base: &Path, id: &str, dim: usize) -> Result<Arc<dyn VectorStore>, String> {
     use crate::ai::vector::edge::{EdgeOptions, EdgeStore};
     let path = base.join(&e.path);
-    let options = EdgeOptions { path, collection: collection_name(id, dim), dim, entries_max: usize::try_from(e.entries.get()).unwrap_or(usize::MAX) };
+    let options = EdgeOptions {
+        path,
+        collection: collection_name(id, dim),
+        dim,
+        entries_max: usize::try_from(e.entries.get()).unwrap_or(usize::MAX),
+    };
     Ok(Arc::new(EdgeStore::open(&options).map_err(|e| e.to_string())?))
 }
 

@@ -29,7 +29,12 @@ impl<T> Default for Kept<T> {
 
 impl<T: Clone> Kept<T> {
     /// The thing called `name` if it was made from `config`, else a new one.
-    pub fn get<C: serde::Serialize, E>(&self, name: &str, config: &C, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    pub fn get<C: serde::Serialize, E>(
+        &self,
+        name: &str,
+        config: &C,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
         let fingerprint = serde_json::to_string(config).unwrap_or_default();
         let mut things = self.things.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((f, t)) = things.get(name)

@@ -25,11 +25,7 @@ impl ResolvesServerCert for BySni {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let Some(name) = hello.server_name() else { return self.default.clone() };
         // Rustls gives the name in lower case.
-        self.exact
-            .get(name)
-            .or_else(|| self.wildcard.get(name.split_once('.')?.1))
-            .or(self.default.as_ref())
-            .cloned()
+        self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1)).or(self.default.as_ref()).cloned()
     }
 }
 

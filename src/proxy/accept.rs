@@ -31,7 +31,9 @@ fn identify(session: &mut Session, ctx: &mut Ctx) {
     }
     let headers = &session.req_header().headers;
     ctx.tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
-    if ctx.peer_trusted && let Some(proto) = headers.get("x-forwarded-proto") {
+    if ctx.peer_trusted
+        && let Some(proto) = headers.get("x-forwarded-proto")
+    {
         ctx.tls = proto.as_bytes().eq_ignore_ascii_case(b"https");
     }
     let given = headers.get("x-request-id").filter(|_| ctx.peer_trusted).and_then(|v| v.to_str().ok());

@@ -103,7 +103,8 @@ pub fn refusal(r: Refusal) -> Reply {
         429 => "rate_limit_error",
         _ => "invalid_request_error",
     };
-    let mut reply = Reply::json(r.status, Source::Policy, &error_json(&r.message, kind, None, r.reason)).because(r.reason);
+    let mut reply =
+        Reply::json(r.status, Source::Policy, &error_json(&r.message, kind, None, r.reason)).because(r.reason);
     reply.headers.extend(r.headers);
     reply
 }

@@ -6,15 +6,17 @@ use crate::base::source::Source;
 use crate::cache::judge::{self, Asks, HitVerdict};
 use crate::cache::key::{Key, Place};
 use crate::cache::rules::{self, Answer, Bypass};
-use crate::cache::status::{CacheStatus, Fwd};
+use crate::cache::status::{CacheStatus, Fwd, ttl_secs};
 use crate::cache::{Directives, fast, merge, vary as variance};
 use crate::plan::{Route, RouteStore};
-use crate::policy::decision::{CacheUse, HeaderOp, Storing};
+use crate::policy::decision::{CacheUse, Storing};
 use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
-use pingora_cache::{CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable};
+use pingora_cache::{
+    CacheKey, CacheMeta, CacheOptionOverrides, CachePhase, ForcedFreshness, NoCacheReason, RespCacheable,
+};
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,14 +32,14 @@ pub struct CacheState {
     pub bypass: Option<Bypass>,
     /// What the script said.
     pub script: Directives,
-    /// Changes the script makes to the stored form.
-    pub stored_headers: Vec<HeaderOp>,
     /// Why the origin is asked, where that is known better than Pingora's phase tells.
     pub why: Option<Fwd>,
-    /// `only-if-cached`, and nothing that may be used.
-    pub timeout: bool,
+    /// What the request's own `Cache-Control` asks.
+    pub asks: Asks,
     /// When the origin was asked.
     pub asked: Option<Instant>,
+    /// The header of a 304, whole.
+    pub update: Option<ResponseHeader>,
     outcome: &'static str,
 }
 
@@ -62,7 +64,8 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
     }
     let key = key_of(session, ctx, cache);
     let now = SystemTime::now();
-    let hit = if ctx.background { None } else { fast::try_hit(cache.store.adapter.store(), session.req_header(), &key, now) };
+    let hit =
+        if ctx.background { None } else { fast::try_hit(cache.store.adapter.store(), session.req_header(), &key, now) };
     ctx.cache.key = Some(key);
     let Some(hit) = hit else { return Ok(false) };
     ctx.source = Source::HttpCache;
@@ -71,7 +74,8 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
     let mut head = hit.response(now);
     head.insert_header("cache-status", CacheStatus::hit(hit.object.ttl_secs(now)).render())?;
     response::finish(&mut head, ctx)?;
-    let bodyless = hit.not_modified || session.req_header().method == http::Method::HEAD || hit.object.body_bytes() == 0;
+    let bodyless =
+        hit.not_modified || session.req_header().method == http::Method::HEAD || hit.object.body_bytes() == 0;
     session.write_response_header(Box::new(head), bodyless).await?;
     if bodyless {
         return Ok(true);
@@ -95,8 +99,12 @@ pub fn enable(session: &mut Session, ctx: &mut Ctx) {
     if ctx.cache.bypass.is_some() {
         return;
     }
-    session.cache.enable(&cache.store.adapter, None, None, Some(cache.store.lock.as_ref()), None);
-    session.cache.set_max_file_size_bytes(usize::try_from(cache.store.adapter.store().limits().object_bytes_max).unwrap_or(usize::MAX));
+    let (adapter, lock) = (&cache.store.adapter, cache.store.lock.as_ref());
+    let mut overrides = CacheOptionOverrides::default();
+    overrides.wait_timeout = Some(cache.rules.lock_timeout);
+    // No size limit here: Pingora would abort chunked bodies; the store itself stops keeping what is too large.
+    session.cache.enable(adapter, None, None, Some(lock), Some(overrides));
+    ctx.cache.asks = Asks::of(&session.req_header().headers);
 }
 
 /// The key for Pingora.
@@ -108,72 +116,59 @@ pub fn key(session: &Session, ctx: &Ctx) -> Result<CacheKey> {
     Ok(key_of(session, ctx, cache).to_pingora())
 }
 
-/// Nothing stored: says so, and keeps to `only-if-cached` (RFC 9111 §5.2.1.7).
-pub fn miss(session: &mut Session, ctx: &mut Ctx) {
-    session.cache.cache_miss();
-    if Asks::of(&session.req_header().headers).only_if_cached {
-        ctx.cache.timeout = true;
-    }
-}
-
 /// Something stored: may it be used for this request?
-pub fn judge(session: &Session, meta: &CacheMeta, fresh: bool, ctx: &mut Ctx) -> Result<Option<ForcedFreshness>> {
-    let asks = Asks::of(&session.req_header().headers);
-    let verdict = judge::judge(&asks, meta, SystemTime::now());
-    if verdict == HitVerdict::Revalidate && fresh {
+pub fn judge(meta: &CacheMeta, ctx: &mut Ctx) -> Option<ForcedFreshness> {
+    let verdict = judge::judge(&ctx.cache.asks, meta, SystemTime::now());
+    if verdict == HitVerdict::Revalidate {
         ctx.cache.why = Some(Fwd::Request);
     }
-    if verdict == HitVerdict::GatewayTimeout {
-        ctx.cache.timeout = true;
-    }
-    Ok(verdict.to_pingora())
+    verdict.to_pingora()
 }
 
-/// The last gate before the origin.
-pub async fn may_ask_origin(_session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-    if ctx.cache.timeout {
+/// The last gate before the origin: `only-if-cached` goes no further (RFC 9111 §5.2.1.7).
+pub fn may_ask_origin(ctx: &mut Ctx) -> Result<bool> {
+    if ctx.cache.asks.only_if_cached && !ctx.background {
         return Err(Error::explain(ErrorType::HTTPStatus(504), "only-if-cached"));
     }
     ctx.cache.asked = Some(Instant::now());
     Ok(true)
 }
 
-/// An origin's header, before anything is stored: the script's say, and the merge of a 304 (RFC 9111 §3.2).
-pub fn from_origin(session: &mut Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+/// An origin's header, before anything is stored: the script's say. A 304 is kept whole, for the merge.
+pub fn from_origin(resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     if resp.status.is_informational() {
         return Ok(());
     }
-    if resp.status != StatusCode::NOT_MODIFIED {
-        let d = policy::on_origin_response(resp, ctx)?;
-        ctx.notes.extend(d.notes);
-        ctx.cache.script.pass |= d.store == Storing::Never;
-        ctx.cache.script.ttl = d.ttl;
-        ctx.cache.script.stale_while_revalidate = d.stale_while_revalidate;
-        ctx.cache.script.stale_if_error = d.stale_if_error;
-        if !d.tags.is_empty() {
-            resp.insert_header("surrogate-key", d.tags.join(" "))?;
-        }
-        response::apply(resp, &d.headers)?;
+    if resp.status == StatusCode::NOT_MODIFIED {
+        ctx.cache.update = Some(resp.clone());
         return Ok(());
     }
-    merge_304(session, resp)
-}
-
-/// What Pingora is given in place of a 304's own header, so that all its fields reach the stored object.
-fn merge_304(session: &Session, resp: &mut ResponseHeader) -> Result<()> {
-    if !session.cache.enabled() || !matches!(session.cache.phase(), CachePhase::Expired | CachePhase::Stale) {
-        return Ok(());
+    let d = policy::on_origin_response(resp, ctx)?;
+    ctx.notes.extend(d.notes);
+    ctx.cache.script.pass |= d.store == Storing::Never;
+    ctx.cache.script.ttl = d.ttl;
+    ctx.cache.script.stale_while_revalidate = d.stale_while_revalidate;
+    ctx.cache.script.stale_if_error = d.stale_if_error;
+    if !d.tags.is_empty() {
+        resp.insert_header("surrogate-key", d.tags.join(" "))?;
     }
-    let Some(meta) = session.cache.maybe_cache_meta() else { return Ok(()) };
-    let _ = (meta, merge::merge_304, resp);
-    Ok(())
+    response::apply(resp, &d.headers)
 }
 
-/// May this answer be stored, and for how long?
+/// May this answer be stored, and for how long? A 304 updates every field of what is stored (RFC 9111 §3.2); Pingora's
+/// own merge of five fields is done again from the stored header.
 pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
+    let update = ctx.cache.update.take();
     let Some(cache) = store(ctx) else { return Ok(RespCacheable::Uncacheable(NoCacheReason::Custom("no_cache_rule"))) };
+    let merged = match (update, session.cache.maybe_cache_meta()) {
+        (Some(update), Some(meta)) => match merge::merge_304(meta.response_header(), &update) {
+            Ok(header) => Some(header),
+            Err(why) => return Ok(RespCacheable::Uncacheable(why.to_pingora())),
+        },
+        _ => None,
+    };
     let answer = Answer {
-        header: resp,
+        header: merged.as_ref().unwrap_or(resp),
         authorized: session.req_header().headers.contains_key(header::AUTHORIZATION),
         now: SystemTime::now(),
         waited: ctx.cache.asked.map_or(Duration::ZERO, |a| a.elapsed()),
@@ -192,19 +187,15 @@ pub fn vary(meta: &CacheMeta, req: &RequestHeader) -> Option<HashBinary> {
     variance::of(meta.headers(), &req.headers)
 }
 
-/// May something stale be sent: while it is refreshed (`error` is none), or because the origin failed?
-pub fn may_be_stale(session: &Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
-    let Some(meta) = session.cache.maybe_cache_meta() else { return false };
-    if !judge::may_be_stale(meta.headers()) {
-        return false;
-    }
+/// May something stale be sent: while it is refreshed (`error` is none), or because the origin failed? Pingora has
+/// checked the windows of the stored object.
+pub fn may_be_stale(ctx: &mut Ctx, error: Option<&Error>) -> bool {
     match error {
-        None => meta.serve_stale_while_revalidate(SystemTime::now()),
-        Some(e) if *e.esource() == ErrorSource::Upstream => {
+        None => !ctx.background,
+        Some(e) => {
             ctx.error = Some(format!("{:?}", e.etype()));
-            meta.serve_stale_if_error(SystemTime::now())
+            *e.esource() == ErrorSource::Upstream
         }
-        Some(_) => false,
     }
 }
 
@@ -220,7 +211,8 @@ pub fn tell(session: &Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Resu
         }
         None => phase_status(session, resp, ctx),
     };
-    resp.insert_header("cache-status", status.render())
+    // A cache behind us may have said its part; ours comes after it (RFC 9211 §2).
+    resp.append_header("cache-status", status.render()).map(|_| ())
 }
 
 fn bypass_word(why: Bypass) -> Fwd {
@@ -234,10 +226,7 @@ fn phase_status(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Cach
     let phase = session.cache.phase();
     let now = SystemTime::now();
     let meta = session.cache.maybe_cache_meta();
-    let ttl = meta.map(|m| match m.fresh_until().duration_since(now) {
-        Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        Err(past) => -i64::try_from(past.duration().as_secs()).unwrap_or(i64::MAX),
-    });
+    let ttl = meta.map(|m| ttl_secs(m, now));
     let from_cache = matches!(phase, CachePhase::Hit | CachePhase::Stale | CachePhase::StaleUpdating);
     ctx.cache.outcome = match phase {
         CachePhase::Hit => "hit",
@@ -251,6 +240,8 @@ fn phase_status(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Cach
     }
     let status = (!from_cache).then(|| resp.status.as_u16());
     let waited = session.cache.lock_duration().is_some();
-    CacheStatus::of_phase(phase, ctx.cache.why, status, ttl).collapsed(waited)
+    let other_variant = session.cache.maybe_cache_key().is_some_and(|k| k.get_variance_key().is_some());
+    let missed = matches!(phase, CachePhase::Miss | CachePhase::Disabled(_));
+    let why = ctx.cache.why.or((other_variant && missed).then_some(Fwd::VaryMiss));
+    CacheStatus::of_phase(phase, why, status, ttl).collapsed(waited)
 }
-

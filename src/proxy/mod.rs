@@ -92,7 +92,13 @@ impl ProxyHttp for Spine {
         request::handle(&self.0, session, ctx).await
     }
 
-    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, _: bool, ctx: &mut Ctx) -> Result<()> {
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         ctx.body_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
         let max = ctx.route.as_ref().and_then(|r| r.body_bytes_max);
         if max.is_some_and(|m| ctx.body_bytes > m) {
@@ -110,23 +116,19 @@ impl ProxyHttp for Spine {
         cache::key(session, ctx)
     }
 
-    fn cache_miss(&self, session: &mut Session, ctx: &mut Ctx) {
-        cache::miss(session, ctx);
-    }
-
     async fn cache_hit_filter(
         &self,
-        session: &mut Session,
+        _: &mut Session,
         meta: &CacheMeta,
         _: &mut HitHandler,
-        fresh: bool,
+        _: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<ForcedFreshness>> {
-        cache::judge(session, meta, fresh, ctx)
+        Ok(cache::judge(meta, ctx))
     }
 
-    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        cache::may_ask_origin(session, ctx).await
+    async fn proxy_upstream_filter(&self, _: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        cache::may_ask_origin(ctx)
     }
 
     fn response_cache_filter(&self, session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
@@ -141,14 +143,19 @@ impl ProxyHttp for Spine {
         upstream::peer(ctx)
     }
 
-    async fn upstream_request_filter(&self, session: &mut Session, req: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        req: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         upstream::request(session, req, ctx)
     }
 
-    async fn upstream_response_filter(&self, session: &mut Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn upstream_response_filter(&self, _: &mut Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         ctx.source = Source::Origin;
         response::clean(resp);
-        cache::from_origin(session, resp, ctx)
+        cache::from_origin(resp, ctx)
     }
 
     async fn response_filter(&self, session: &mut Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
@@ -165,8 +172,8 @@ impl ProxyHttp for Spine {
         e
     }
 
-    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
-        cache::may_be_stale(session, ctx, error)
+    fn should_serve_stale(&self, _: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        cache::may_be_stale(ctx, error)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
@@ -182,7 +189,13 @@ impl ProxyHttp for Spine {
         log::log(&self.0, session, ctx);
     }
 
-    fn response_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, _: bool, _: &mut Ctx) -> Result<Option<Duration>> {
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        _: &mut Ctx,
+    ) -> Result<Option<Duration>> {
         Ok(None)
     }
 }

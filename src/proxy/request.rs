@@ -25,7 +25,8 @@ pub async fn handle(edge: &Edge, session: &mut Session, ctx: &mut Ctx) -> pingor
         Handler::Proxy(_) => cache::serve_hot(session, ctx, &route).await,
         Handler::Ai(options) => {
             let Some(gateway) = ctx.plan.ai.clone() else { return Ok(false) };
-            let body_bytes_max = route.body_bytes_max.map_or(ctx.plan.ai_body_bytes_max, |n| usize::try_from(n).unwrap_or(usize::MAX));
+            let body_bytes_max =
+                route.body_bytes_max.map_or(ctx.plan.ai_body_bytes_max, |n| usize::try_from(n).unwrap_or(usize::MAX));
             let station = ai::Station { gateway: &gateway, options, body_bytes_max };
             let answer = ai::answer(station, session, ctx).await?;
             reply::send(session, ctx, answer).await?;
@@ -91,7 +92,8 @@ fn to_https(edge: &Edge, session: &Session, ctx: &Ctx) -> Result<(), Stop> {
 fn route(session: &Session, ctx: &mut Ctx) -> Result<Arc<Route>, Stop> {
     let req = session.req_header();
     let path = ctx.path(req.uri.path());
-    let target = Target { host: ctx.host(), path: &path, query: req.uri.query(), method: &req.method, headers: &req.headers };
+    let target =
+        Target { host: ctx.host(), path: &path, query: req.uri.query(), method: &req.method, headers: &req.headers };
     let found = ctx.plan.router.route(&target).and_then(|i| ctx.plan.routes.get(i)).cloned();
     let Some(route) = found else { return Err(plain(404, "no_route")) };
     ctx.route = Some(Arc::clone(&route));

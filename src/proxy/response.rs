@@ -21,8 +21,9 @@ pub fn clean(resp: &mut ResponseHeader) {
         return;
     }
     if resp.headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> =
-            nominated(&resp.headers).filter(|n| *n != header::CONTENT_LENGTH && *n != header::TRANSFER_ENCODING).collect();
+        let named: Vec<HeaderName> = nominated(&resp.headers)
+            .filter(|n| *n != header::CONTENT_LENGTH && *n != header::TRANSFER_ENCODING)
+            .collect();
         for n in &named {
             resp.remove_header(n);
         }

@@ -2,6 +2,7 @@
 
 use super::ctx::Ctx;
 use crate::plan::{Handler, HeaderChange};
+use crate::policy::decision::HeaderOp;
 use crate::upstream::pool::Pool;
 use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
@@ -65,7 +66,6 @@ pub fn request(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora
         }
     }
     for op in &ctx.directives.request_headers {
-        use crate::policy::decision::HeaderOp;
         match op {
             HeaderOp::Set(n, v) => req.insert_header(n.clone(), v.clone())?,
             HeaderOp::Remove(n) => drop(req.remove_header(n)),
@@ -131,7 +131,10 @@ fn tell(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora::Resul
     }
     let client = ctx.client.to_string();
     let before = req.headers.get("x-forwarded-for").and_then(|v| v.to_str().ok()).filter(|_| ctx.peer_trusted);
-    let peer = session.client_addr().and_then(|a| a.as_inet()).map_or_else(|| client.clone(), |a| a.ip().to_canonical().to_string());
+    let peer = session
+        .client_addr()
+        .and_then(|a| a.as_inet())
+        .map_or_else(|| client.clone(), |a| a.ip().to_canonical().to_string());
     let chain = before.map_or_else(|| peer.clone(), |b| format!("{b}, {peer}"));
     for n in OURS {
         req.remove_header(n);

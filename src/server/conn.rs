@@ -136,7 +136,11 @@ where
                 return Heard::Preface;
             }
             if !preface && let Some(n) = h1guard::end_of_head(buf, seen) {
-                return if n > rules.header_bytes_max { Heard::Refused(Refusal::HeaderTooLarge) } else { Heard::Head(n) };
+                return if n > rules.header_bytes_max {
+                    Heard::Refused(Refusal::HeaderTooLarge)
+                } else {
+                    Heard::Head(n)
+                };
             }
             seen = buf.len();
             if seen > rules.header_bytes_max {

@@ -249,22 +249,21 @@ fn field<'a>(line: &'a [u8], http11: bool, f: &mut Fields<'a>) -> Result<(), Ref
     }
     let value = value.trim_ascii();
     match name.len() {
-        4 if name.eq_ignore_ascii_case(b"host")
-            && f.host.replace(value).is_some() => {
-                return Err(Refusal::Host);
-            }
-        6 if name.eq_ignore_ascii_case(b"expect")
-            && !value.eq_ignore_ascii_case(b"100-continue") => {
-                return Err(Refusal::Expect);
-            }
+        4 if name.eq_ignore_ascii_case(b"host") && f.host.replace(value).is_some() => {
+            return Err(Refusal::Host);
+        }
+        6 if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
+            return Err(Refusal::Expect);
+        }
         7 if name.eq_ignore_ascii_case(b"upgrade") => f.websocket |= value.eq_ignore_ascii_case(b"websocket"),
         10 if name.eq_ignore_ascii_case(b"connection") => {
             f.upgrade |= value.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
         }
         14 if name.eq_ignore_ascii_case(b"content-length")
-            && f.length.replace(number(value).ok_or(Refusal::ContentLength)?).is_some() => {
-                return Err(Refusal::ContentLength);
-            }
+            && f.length.replace(number(value).ok_or(Refusal::ContentLength)?).is_some() =>
+        {
+            return Err(Refusal::ContentLength);
+        }
         17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
             if !http11 || f.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Refusal::TransferEncoding);

@@ -145,7 +145,13 @@ where
         for (name, address, listener) in fresh {
             let Ok(local) = listener.local_addr() else { continue };
             tracing::info!(listener = name, address = %local, "listening");
-            let task = tokio::spawn(accept(name.clone(), listener, self.server.clone(), Arc::clone(&self.rules), Arc::clone(&self.open)));
+            let task = tokio::spawn(accept(
+                name.clone(),
+                listener,
+                self.server.clone(),
+                Arc::clone(&self.rules),
+                Arc::clone(&self.open),
+            ));
             self.bound.insert(name, Bound { wanted: address, local, task });
         }
         Ok(())
@@ -170,7 +176,8 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let metrics: Arc<Metrics> = Arc::clone(&server.metrics);
-    let (count, gauge) = (metrics.accepted.with_label_values(&[&name]), metrics.connections.with_label_values(&[&name]));
+    let (count, gauge) =
+        (metrics.accepted.with_label_values(&[&name]), metrics.connections.with_label_values(&[&name]));
     let mut failing = false;
     loop {
         let Some((_, max)) = rules(&name) else { return };

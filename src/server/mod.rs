@@ -10,6 +10,7 @@ pub mod reload;
 pub mod signals;
 
 use crate::admin::Admin;
+use crate::ai::vector::Delete;
 use crate::base::clock::Clock;
 use crate::config::error::Fault;
 use crate::config::listener::Protocol;
@@ -89,7 +90,7 @@ pub async fn start(config: &Path, options: Options) -> anyhow::Result<Running> {
     reloader.bind_now().map_err(|f| Faulty(loaded.sources.locate(f)))?;
     let admin = open_admin(&loaded, &edge, &reloader, &shutdown)?;
     let watcher = if options.watch { Some(reload::watch(&reloader)?) } else { None };
-    refresh_names(&edge, shutdown);
+    keep_house(&edge, shutdown);
     metrics.config_live_since.set(i64::try_from(shared.clock.unix_secs()).unwrap_or(i64::MAX));
     Ok(Running { edge, reloader, admin, down, open, _watcher: watcher })
 }
@@ -103,7 +104,12 @@ pub fn read(path: &Path, shared: &Arc<Shared>) -> Result<(Loaded, crate::plan::P
 
 type ProxyApp = HttpProxy<Spine>;
 
-fn listeners(edge: &Arc<Edge>, loaded: &Loaded, shutdown: &watch::Receiver<bool>, open: &Arc<Open>) -> Listeners<ProxyApp> {
+fn listeners(
+    edge: &Arc<Edge>,
+    loaded: &Loaded,
+    shutdown: &watch::Receiver<bool>,
+    open: &Arc<Open>,
+) -> Listeners<ProxyApp> {
     let conf = ServerConf { threads: threads(loaded.config.server.threads), max_retries: 4, ..ServerConf::default() };
     let mut app = HttpProxy::new(Spine(Arc::clone(edge)), Arc::new(conf));
     let mut h2 = H2Options::new();
@@ -113,8 +119,7 @@ fn listeners(edge: &Arc<Edge>, loaded: &Loaded, shutdown: &watch::Receiver<bool>
     server.h2_idle_timeout = Some(loaded.config.server.idle_timeout.0);
     app.server_options = Some(server);
     app.handle_init_modules();
-    let server =
-        Server { app: Arc::new(app), metrics: Arc::clone(&edge.shared.metrics), shutdown: shutdown.clone() };
+    let server = Server { app: Arc::new(app), metrics: Arc::clone(&edge.shared.metrics), shutdown: shutdown.clone() };
     let edge = Arc::clone(edge);
     let now = move |name: &str| {
         let plan = edge.plan.load();
@@ -151,32 +156,48 @@ fn open_admin(
     let metrics = Arc::clone(&edge.shared.metrics);
     let server = Server { app, metrics, shutdown: shutdown.clone() };
     let base: Rules = rules(&loaded.config, &[Protocol::H1]);
-    let mut door =
-        Listeners::new(server, Arc::new(move |_| Some((base.clone(), ADMIN_CONNECTIONS_MAX))), Arc::new(Open::default()));
+    let mut door = Listeners::new(
+        server,
+        Arc::new(move |_| Some((base.clone(), ADMIN_CONNECTIONS_MAX))),
+        Arc::new(Open::default()),
+    );
     door.set(&[("admin".to_owned(), admin.listen.clone())])
         .map_err(|f| Faulty(f.into_iter().map(|f| Fault::at("server.admin.listen", f.message)).collect()))?;
     Ok(door.addresses().get("admin").copied())
 }
 
-/// Names of origin servers may come to mean other addresses: they are asked again, away from any request.
-fn refresh_names(edge: &Arc<Edge>, mut shutdown: watch::Receiver<bool>) {
+/// What is done from time to time, away from any request: names of origin servers are resolved again, expired vectors
+/// deleted.
+fn keep_house(edge: &Arc<Edge>, mut shutdown: watch::Receiver<bool>) {
     const EVERY: Duration = Duration::from_secs(30);
+    const SWEEP_EVERY_ROUNDS: u64 = 10;
     let edge = Arc::downgrade(edge);
     tokio::spawn(async move {
-        loop {
+        for round in 1_u64.. {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 _ = shutdown.wait_for(|d| *d) => return,
             }
             let Some(edge) = edge.upgrade() else { return };
             let plan = edge.plan.load_full();
+            let resolve = move || plan.pools.values().filter(|p| p.has_names()).for_each(|p| p.refresh());
             // A resolver that panics ends this round, nothing else.
-            let _ = tokio::task::spawn_blocking(move || {
-                plan.pools.values().filter(|p| p.has_names()).for_each(|p| p.refresh());
-            })
-            .await;
+            let _ = tokio::task::spawn_blocking(resolve).await;
+            if round.is_multiple_of(SWEEP_EVERY_ROUNDS) {
+                sweep(&edge.shared).await;
+            }
         }
     });
+}
+
+async fn sweep(shared: &Shared) {
+    for (name, store) in shared.vectors.all() {
+        match store.delete(Delete::Expired(shared.clock.unix_secs())).await {
+            Ok(0) => {}
+            Ok(n) => tracing::debug!(store = name, entries = n, "expired entries deleted"),
+            Err(error) => tracing::debug!(store = name, %error, "expired entries could not be deleted"),
+        }
+    }
 }
 
 impl Running {
@@ -220,6 +241,11 @@ impl Running {
         let _ = self.down.send(true);
         if tokio::time::timeout(plan.grace, self.open.none_left()).await.is_err() {
             tracing::warn!(connections = self.open.count(), "grace period over: cutting what is left");
+        }
+        for (name, store) in self.edge.shared.vectors.all() {
+            if let Err(error) = store.flush().await {
+                tracing::error!(store = name, %error, "the last entries could not be written");
+            }
         }
         if let Some(log) = &plan.log {
             log.flush();

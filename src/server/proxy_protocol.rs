@@ -102,7 +102,9 @@ mod tests {
         assert_eq!(parse(line), Parsed::Done(line.len() - 3, Some(pair)));
         assert_eq!(parse(b"PROXY UNKNOWN\r\n"), Parsed::Done(15, None));
         assert_eq!(parse(b"PROX"), Parsed::More);
-        for bad in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP4 ::1 ::1 1 2\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 99999\r\n"] {
+        for bad in
+            [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP4 ::1 ::1 1 2\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 99999\r\n"]
+        {
             assert_eq!(parse(bad), Parsed::Bad);
         }
         assert_eq!(parse(&[b"PROXY TCP4 ".as_slice(), &[b'1'; 200]].concat()), Parsed::Bad);

@@ -53,7 +53,8 @@ impl Reloader {
     }
 
     fn bind(&self, plan: &Plan) -> Result<(), Vec<Fault>> {
-        let wanted: Vec<(String, String)> = plan.listeners.iter().map(|(n, l)| (n.clone(), l.address.clone())).collect();
+        let wanted: Vec<(String, String)> =
+            plan.listeners.iter().map(|(n, l)| (n.clone(), l.address.clone())).collect();
         let mut listeners = locked(&self.listeners);
         listeners.set(&wanted)?;
         let ports = listeners.addresses().into_iter().map(|(n, a)| (a.port(), n)).collect();

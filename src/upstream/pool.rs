@@ -96,7 +96,9 @@ fn members(config: &Upstream) -> (Vec<Member>, Vec<(usize, String)>) {
     let (mut members, mut faults) = (Vec::new(), Vec::new());
     for (i, server) in config.servers.iter().enumerate() {
         match resolve::lookup(server) {
-            Ok(found) => members.extend(found.into_iter().map(|a| Member { address: a, peer: peer(config, server, a) })),
+            Ok(found) => {
+                members.extend(found.into_iter().map(|a| Member { address: a, peer: peer(config, server, a) }))
+            }
             Err(e) => faults.push((i, e)),
         }
     }

@@ -14,11 +14,8 @@ pub fn lookup(server: &str) -> Result<Vec<SocketAddr>, String> {
     if !server.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok_and(|p| p > 0)) {
         return Err(format!("{server:?} is not host:port"));
     }
-    let found: Vec<SocketAddr> = server
-        .to_socket_addrs()
-        .map_err(|e| format!("cannot resolve {server:?}: {e}"))?
-        .take(ADDRESSES_MAX)
-        .collect();
+    let found: Vec<SocketAddr> =
+        server.to_socket_addrs().map_err(|e| format!("cannot resolve {server:?}: {e}"))?.take(ADDRESSES_MAX).collect();
     if found.is_empty() { Err(format!("{server:?} has no address")) } else { Ok(found) }
 }
 

@@ -56,7 +56,10 @@ fn a_missing_file_is_named() {
 #[test]
 fn includes_merge_and_a_name_defined_twice_is_a_fault() {
     let d = dir(&[
-        ("a.yaml", "include: [b*.yaml]\nupstreams: { one: { servers: [\"127.0.0.1:1\"] } }\nroutes: [ { upstream: one } ]\n"),
+        (
+            "a.yaml",
+            "include: [b*.yaml]\nupstreams: { one: { servers: [\"127.0.0.1:1\"] } }\nroutes: [ { upstream: one } ]\n",
+        ),
         ("b.yaml", "upstreams: { two: { servers: [\"127.0.0.1:2\"] } }\nroutes: [ { upstream: two } ]\n"),
     ]);
     let loaded = load(&d.path().join("a.yaml")).unwrap();

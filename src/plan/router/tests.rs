@@ -15,7 +15,8 @@ fn pick(r: &Router, method: &str, url: &str, headers: &[(&str, &str)]) -> Option
         .iter()
         .map(|(n, v)| (HeaderName::try_from(*n).unwrap(), http::HeaderValue::from_str(v).unwrap()))
         .collect();
-    let t = Target { host: uri.host().unwrap(), path: uri.path(), query: uri.query(), method: &method, headers: &headers };
+    let t =
+        Target { host: uri.host().unwrap(), path: uri.path(), query: uri.query(), method: &method, headers: &headers };
     r.route(&t)
 }
 

@@ -55,7 +55,9 @@ fn rfc9112_3_2_2_absolute_form_becomes_origin_form_when_it_agrees_with_host() {
 
 #[test]
 fn rfc9112_5_field_lines_are_strict() {
-    for bad in ["X : 1", " X: 1", "X\t: 1", "X", ": 1", "X: a\r\n b", "X: a\0b", "X: a\rb", "X(y): 1", "Content_Length: 3"] {
+    for bad in
+        ["X : 1", " X: 1", "X\t: 1", "X", ": 1", "X: a\r\n b", "X: a\0b", "X: a\rb", "X(y): 1", "Content_Length: 3"]
+    {
         assert_eq!(with(&format!("{bad}\r\n")), Err(Refusal::FieldLine), "{bad:?}");
     }
     assert_eq!(judge("GET / HTTP/1.1\nHost: a\n\n"), Err(Refusal::RequestLine));
