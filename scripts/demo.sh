@@ -81,9 +81,8 @@ pick 8082; model=$picked
 # A copy of the configuration and the script, so that the tour can edit the script without touching yours.
 sed -e "s#127.0.0.1:8080#127.0.0.1:$web#; s#127.0.0.1:9090#127.0.0.1:$admin#" \
     -e "s#127.0.0.1:8081#127.0.0.1:$app#; s#127.0.0.1:8082#127.0.0.1:$model#" \
-    -e 's#\.\./scripts/policy/demo.rhai#demo.rhai#; s#output: stdout#output: access.log#' \
+    -e 's#\.\./scripts/policy/demo.rhai#demo.rhai#; s#output: stdout#output: '"$work"'/access.log#' \
     conf/demo.yaml > "$work/demo.yaml"
-sed -i "s#access.log#$work/access.log#" "$work/demo.yaml"
 cp scripts/policy/demo.rhai "$work/demo.rhai"
 provider="the demo's own model"
 if [[ -n ${OPENAI_API_KEY:-} ]]; then
