@@ -97,6 +97,7 @@ impl Walk<'_> {
 
     fn mapping(&self, schema: &Json, doc: &serde_yaml::Mapping, path: &str, faults: &mut Vec<Fault>) {
         let known = schema.get("properties").and_then(Json::as_object);
+        let patterns = schema.get("patternProperties").and_then(Json::as_object);
         let extra = schema.get("additionalProperties");
         for (k, v) in doc {
             let Some(key) = k.as_str() else {
@@ -104,7 +105,7 @@ impl Walk<'_> {
                 continue;
             };
             let here = join(path, key);
-            match (known.and_then(|p| p.get(key)), extra) {
+            match (known.and_then(|p| p.get(key)).or_else(|| by_pattern(patterns?, key)), extra) {
                 (Some(s), _) => self.deeper().node(s, v, &here, faults),
                 (None, Some(Json::Bool(false))) => {
                     let names = || known.into_iter().flat_map(|p| p.keys().map(String::as_str));
@@ -124,6 +125,12 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// The schema of the first pattern that fits `key`. Patterns are ours, few, and used only while a file is read.
+fn by_pattern<'s>(patterns: &'s serde_json::Map<String, Json>, key: &str) -> Option<&'s Json> {
+    let fits = |pattern: &str| regex::Regex::new(pattern).is_ok_and(|regex| regex.is_match(key));
+    patterns.iter().find(|(pattern, _)| fits(pattern)).map(|(_, schema)| schema)
 }
 
 fn kind_of(doc: &Yaml) -> &'static str {

@@ -1,6 +1,7 @@
 //! The hook call under way on this thread: its deadline and its hook, for the callbacks that Rhai gives no context.
 
 use super::hook::Hook;
+use crate::base::clock;
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -10,6 +11,10 @@ use std::time::Duration;
 struct Call {
     hook: Option<Hook>,
     deadline: Duration,
+    /// How long it may take; granted once more, in CPU time, when the deadline has passed.
+    allowance: Duration,
+    /// The thread's CPU time at which it is late for good.
+    cpu_until: Option<Duration>,
 }
 
 thread_local! {
@@ -22,9 +27,11 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Enters a call of `hook` (`None`: the script's constants) that may last until `deadline` on the clock's `elapsed`.
-    pub(super) fn enter(hook: Option<Hook>, deadline: Duration) -> Guard {
-        Guard { before: CURRENT.replace(Some(Call { hook, deadline })) }
+    /// Enters a call of `hook` (`None`: the script's constants) that may last for `allowance` from `now`, the clock's
+    /// `elapsed`.
+    pub(super) fn enter(hook: Option<Hook>, now: Duration, allowance: Duration) -> Guard {
+        let call = Call { hook, deadline: now + allowance, allowance, cpu_until: None };
+        Guard { before: CURRENT.replace(Some(call)) }
     }
 }
 
@@ -39,7 +46,15 @@ pub(super) fn hook() -> Option<Hook> {
     CURRENT.get().and_then(|c| c.hook)
 }
 
-/// Is the call under way past its deadline? `now` is the clock's `elapsed`.
+/// Has the call under way had its time? `now` is the clock's `elapsed`.
+///
+/// A busy machine takes a thread off its core for longer than a hook may last, which is no fault of the script. So a call
+/// past its deadline gets its allowance once more in the thread's own CPU time, which costs a system call to read and is
+/// therefore not asked before.
 pub(super) fn is_late(now: Duration) -> bool {
-    CURRENT.get().is_some_and(|c| now > c.deadline)
+    let Some(mut call) = CURRENT.get().filter(|c| now > c.deadline) else { return false };
+    let spent = clock::thread_cpu();
+    let until = *call.cpu_until.get_or_insert(spent + call.allowance);
+    CURRENT.set(Some(call));
+    spent > until
 }

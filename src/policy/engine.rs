@@ -94,7 +94,7 @@ impl Sandbox {
     /// Runs the top level once, to have the values of its constants.
     pub(super) fn constants(&self, ast: &AST) -> Result<Scope<'static>, Box<EvalAltResult>> {
         let mut scope = Scope::new();
-        let _guard = Guard::enter(None, self.clock.elapsed() + CONSTANTS_TIME_MAX);
+        let _guard = Guard::enter(None, self.clock.elapsed(), CONSTANTS_TIME_MAX);
         contained(|| self.engine.run_ast_with_scope(&mut scope, ast))?;
         Ok(scope)
     }
@@ -107,7 +107,7 @@ impl Sandbox {
         hook: Hook,
         args: impl FuncArgs,
     ) -> Result<Dynamic, PolicyError> {
-        let _guard = Guard::enter(Some(hook), self.clock.elapsed() + self.limits.max_time);
+        let _guard = Guard::enter(Some(hook), self.clock.elapsed(), self.limits.max_time);
         // The constants are folded into the functions; there is no top level left to run.
         let options = CallFnOptions::new().eval_ast(false).rewind_scope(false);
         let mut scope = Scope::new();

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Editors write a file in several steps: changes this close together are one.
 const QUIET: Duration = Duration::from_millis(100);
@@ -129,17 +129,24 @@ pub fn watch(reloader: &Arc<Reloader>) -> anyhow::Result<notify::RecommendedWatc
     }
     let weak = Arc::downgrade(reloader);
     std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        while let Ok(first) = rx.recv() {
-            let mut touched = names(first);
-            while let Ok(more) = rx.recv_timeout(QUIET) {
-                touched.extend(names(more));
-            }
+        let mut ours = BTreeSet::new();
+        while let Ok(event) = rx.recv() {
             let Some(reloader) = weak.upgrade() else { return };
-            let ours: BTreeSet<PathBuf> = files(&reloader, &main).iter().map(|f| absolute(f)).collect();
-            if touched.iter().any(|t| ours.contains(&absolute(t))) {
-                // The fault is in the log and in the status already.
-                let _ = reloader.reload("file changed");
+            if ours.is_empty() {
+                ours = files(&reloader, &main).iter().map(|f| absolute(f)).collect();
             }
+            // Other files of the folder (an access log, say) change all the time: they neither start nor delay a reload.
+            if !names(event).iter().any(|touched| ours.contains(&absolute(touched))) {
+                continue;
+            }
+            // An editor writes in several steps; what comes after this wait starts a reload of its own.
+            let settled = Instant::now() + QUIET;
+            while Instant::now() < settled && rx.recv_timeout(settled.saturating_duration_since(Instant::now())).is_ok()
+            {
+            }
+            // The fault is in the log and in the status already.
+            let _ = reloader.reload("file changed");
+            ours.clear();
         }
     })?;
     Ok(watcher)

@@ -37,6 +37,7 @@ async fn every_decision_shows_in_the_metrics() {
     for _ in 0..2 {
         assert_eq!(edge.post("/v1/chat/completions", &[], &chat("auto", "hello")).await.status, 200);
     }
+    post(edge.admin(), "/reload", &[], &json!({})).await;
     let text = edge.metrics().await;
     for source in ["origin", "http_cache", "policy", "provider", "ai_exact"] {
         assert!(text.contains(&format!("source=\"{source}\"")), "no sample of source {source}:\n{text}");

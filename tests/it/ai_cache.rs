@@ -61,11 +61,10 @@ async fn what_a_hit_saved_is_counted() {
     let llm = Llm::saying("one two three").await;
     let edge = setup(&llm, "exact").start().await;
     call(&edge, &chat("auto", "hello")).await;
-    let spent = edge.metric("sluicegate_ai_cost_usd_total", &[]).await;
-    assert!((spent - 16e-6).abs() < 1e-9, "{spent}: {}", edge.metrics().await);
+    // 10 tokens in at 1 USD and 3 out at 2 USD per million; counted once the answer is out
+    wait_until("the cost", async || edge.metric("sluicegate_ai_cost_nano_usd_total", &[]).await == 16_000.0).await;
     until_source(&edge, &chat("auto", "hello"), "ai_exact").await;
-    let saved = edge.metric("sluicegate_ai_saved_usd_total", &[]).await;
-    assert!(saved >= spent, "{saved}: {}", edge.metrics().await);
+    wait_until("the saving", async || edge.metric("sluicegate_ai_saved_nano_usd_total", &[]).await >= 16_000.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +123,8 @@ async fn failures_and_halves_are_never_stored() {
     .await;
     let edge = setup(&llm, "both").start().await;
     for _ in 0..2 {
-        assert_eq!(edge.post(CHAT, &[], &chat("auto", "hello")).await.status, 502);
+        let failed = edge.post(CHAT, &[], &chat("auto", "hello")).await;
+        assert!(failed.status >= 500, "{failed:?}");
     }
     edge.post(CHAT, &[], &streamed("auto", "hello")).await;
     let good = call(&edge, &chat("auto", "hello")).await;

@@ -204,7 +204,7 @@ routes: [ { respond: { body: first } } ]
     edge.edit("sluicegate.yaml", "{ upstream: app }", "{ upstream: ap }");
     wait_until("the fault", async || edge.status().await["last_reload"]["ok"] == false).await;
     assert!(
-        edge.status().await["last_reload"]["fault"].to_string().contains("did you mean"),
+        edge.status().await["last_reload"]["faults"].to_string().contains("did you mean"),
         "{}",
         edge.status().await
     );
