@@ -69,20 +69,104 @@ pub struct AiMetrics {
     pub first_token_seconds: HistogramVec,
 }
 
-fn counter(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-    let c = IntCounterVec::new(Opts::new(name, help), labels)?;
+/// What a family is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by upper bounds.
+    Histogram,
+}
+use Kind::{Counter, Gauge, Histogram as Buckets};
+
+/// One family: the row that it is registered from and that the README's table is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: &'static str,
+    /// What it tells.
+    pub help: &'static str,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+}
+
+const fn family(kind: Kind, name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Family {
+    Family { kind, name, help, labels }
+}
+
+/// Every family.
+pub const FAMILIES: &[Family] = &[
+    family(Counter, "sluicegate_requests_total", "Requests answered", &["route", "source", "status"]),
+    family(Buckets, "sluicegate_request_seconds", "Time to the last byte", &["route", "source"]),
+    family(Counter, "sluicegate_response_bytes_total", "Body bytes sent", &["route"]),
+    family(Counter, "sluicegate_refused_total", "Connections and heads refused before routing", &["reason"]),
+    family(Gauge, "sluicegate_connections", "Client connections open", &["listener"]),
+    family(Counter, "sluicegate_connections_total", "Client connections accepted", &["listener"]),
+    family(Gauge, "sluicegate_cache_bytes", "Bytes held", &["cache"]),
+    family(Gauge, "sluicegate_cache_objects", "Objects held", &["cache"]),
+    family(Gauge, "sluicegate_cache_evictions", "Objects evicted since the start", &["cache"]),
+    family(Counter, "sluicegate_purges_total", "Purge calls", &["result"]),
+    family(Counter, "sluicegate_policy_calls_total", "Hooks called", &["hook", "result"]),
+    family(Buckets, "sluicegate_policy_seconds", "Time in a hook", &["hook"]),
+    family(Counter, "sluicegate_reloads_total", "Reloads", &["what", "result"]),
+    family(Counter, "sluicegate_ai_calls_total", "Model calls", &["route", "model", "source", "status"]),
+    family(Counter, "sluicegate_ai_cache_lookups_total", "Look-ups in the AI caches", &["route", "result"]),
+    family(Counter, "sluicegate_ai_attempts_total", "Tries at providers", &["provider", "model", "outcome"]),
+    family(Counter, "sluicegate_ai_tokens_total", "Tokens billed", &["model", "kind"]),
+    family(Counter, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["model"]),
+    family(Counter, "sluicegate_ai_saved_tokens_total", "Tokens not spent", &["source"]),
+    family(Counter, "sluicegate_ai_saved_nano_usd_total", "Cost not spent, 1e-9 USD", &["source"]),
+    family(Counter, "sluicegate_ai_saved_milliseconds_total", "Model time not spent", &["source"]),
+    family(Buckets, "sluicegate_ai_first_token_seconds", "Time to the first token", &["model"]),
+    family(
+        Counter,
+        "sluicegate_access_log_lines_lost_total",
+        "Access log lines lost because the writer fell behind",
+        &[],
+    ),
+    family(Gauge, "sluicegate_config_live_since_seconds", "Unix time at which the configuration went live", &[]),
+];
+
+/// The README's table.
+pub fn reference() -> String {
+    let mut out = String::from("| family | kind | labels | tells |\n| --- | --- | --- | --- |\n");
+    for f in FAMILIES {
+        let kind = match f.kind {
+            Counter => "counter",
+            Gauge => "gauge",
+            Buckets => "histogram",
+        };
+        out.push_str(&format!("| `{}` | {kind} | {} | {} |\n", f.name, f.labels.join(", "), f.help));
+    }
+    out
+}
+
+/// A family that is not in the table, or twice.
+fn row(name: &str) -> prometheus::Result<&'static Family> {
+    FAMILIES.iter().find(|f| f.name == name).ok_or_else(|| prometheus::Error::Msg(format!("{name} is not in FAMILIES")))
+}
+
+fn counter(r: &Registry, name: &str) -> prometheus::Result<IntCounterVec> {
+    let f = row(name)?;
+    let c = IntCounterVec::new(Opts::new(f.name, f.help), f.labels)?;
     r.register(Box::new(c.clone()))?;
     Ok(c)
 }
 
-fn gauge(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    let g = IntGaugeVec::new(Opts::new(name, help), labels)?;
+fn gauge(r: &Registry, name: &str) -> prometheus::Result<IntGaugeVec> {
+    let f = row(name)?;
+    let g = IntGaugeVec::new(Opts::new(f.name, f.help), f.labels)?;
     r.register(Box::new(g.clone()))?;
     Ok(g)
 }
 
-fn histogram(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<HistogramVec> {
-    let h = HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?;
+fn histogram(r: &Registry, name: &str) -> prometheus::Result<HistogramVec> {
+    let f = row(name)?;
+    let h = HistogramVec::new(HistogramOpts::new(f.name, f.help).buckets(SECONDS.to_vec()), f.labels)?;
     r.register(Box::new(h.clone()))?;
     Ok(h)
 }
@@ -91,25 +175,23 @@ impl Metrics {
     /// Makes and registers all families. Fails only when two families have one name.
     pub fn new() -> prometheus::Result<Arc<Self>> {
         let r = Registry::new();
-        let lost = IntCounter::new("sluicegate_access_log_lines_lost_total", "Access log lines lost")?;
-        r.register(Box::new(lost.clone()))?;
-        let since = IntGauge::new("sluicegate_config_live_since_seconds", "Unix time the configuration went live")?;
-        r.register(Box::new(since.clone()))?;
+        let lost = counter(&r, "sluicegate_access_log_lines_lost_total")?.with_label_values(&[] as &[&str]);
+        let since = gauge(&r, "sluicegate_config_live_since_seconds")?.with_label_values(&[] as &[&str]);
         let (c, g, h) = (counter, gauge, histogram);
         Ok(Arc::new(Metrics {
-            requests: c(&r, "sluicegate_requests_total", "Requests answered", &["route", "source", "status"])?,
-            seconds: h(&r, "sluicegate_request_seconds", "Time to the last byte", &["route", "source"])?,
-            response_bytes: c(&r, "sluicegate_response_bytes_total", "Body bytes sent", &["route"])?,
-            refused: c(&r, "sluicegate_refused_total", "Connections and heads refused before routing", &["reason"])?,
-            connections: g(&r, "sluicegate_connections", "Client connections open", &["listener"])?,
-            accepted: c(&r, "sluicegate_connections_total", "Client connections accepted", &["listener"])?,
-            cache_bytes: g(&r, "sluicegate_cache_bytes", "Bytes held", &["cache"])?,
-            cache_objects: g(&r, "sluicegate_cache_objects", "Objects held", &["cache"])?,
-            cache_evictions: g(&r, "sluicegate_cache_evictions", "Objects evicted since the start", &["cache"])?,
-            purges: c(&r, "sluicegate_purges_total", "Purge calls", &["result"])?,
-            policy_calls: c(&r, "sluicegate_policy_calls_total", "Hooks called", &["hook", "result"])?,
-            policy_seconds: h(&r, "sluicegate_policy_seconds", "Time in a hook", &["hook"])?,
-            reloads: c(&r, "sluicegate_reloads_total", "Reloads", &["what", "result"])?,
+            requests: c(&r, "sluicegate_requests_total")?,
+            seconds: h(&r, "sluicegate_request_seconds")?,
+            response_bytes: c(&r, "sluicegate_response_bytes_total")?,
+            refused: c(&r, "sluicegate_refused_total")?,
+            connections: g(&r, "sluicegate_connections")?,
+            accepted: c(&r, "sluicegate_connections_total")?,
+            cache_bytes: g(&r, "sluicegate_cache_bytes")?,
+            cache_objects: g(&r, "sluicegate_cache_objects")?,
+            cache_evictions: g(&r, "sluicegate_cache_evictions")?,
+            purges: c(&r, "sluicegate_purges_total")?,
+            policy_calls: c(&r, "sluicegate_policy_calls_total")?,
+            policy_seconds: h(&r, "sluicegate_policy_seconds")?,
+            reloads: c(&r, "sluicegate_reloads_total")?,
             ai: AiMetrics::new(&r)?,
             log_lines_lost: lost,
             config_live_since: since,
@@ -152,15 +234,15 @@ impl AiMetrics {
     fn new(r: &Registry) -> prometheus::Result<Self> {
         let (c, h) = (counter, histogram);
         Ok(AiMetrics {
-            calls: c(r, "sluicegate_ai_calls_total", "Model calls", &["route", "model", "source", "status"])?,
-            lookups: c(r, "sluicegate_ai_cache_lookups_total", "Look-ups in the AI caches", &["route", "result"])?,
-            attempts: c(r, "sluicegate_ai_attempts_total", "Tries at providers", &["provider", "model", "outcome"])?,
-            tokens: c(r, "sluicegate_ai_tokens_total", "Tokens billed", &["model", "kind"])?,
-            cost_nano_usd: c(r, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["model"])?,
-            saved_tokens: c(r, "sluicegate_ai_saved_tokens_total", "Tokens not spent", &["source"])?,
-            saved_nano_usd: c(r, "sluicegate_ai_saved_nano_usd_total", "Cost not spent, 1e-9 USD", &["source"])?,
-            saved_ms: c(r, "sluicegate_ai_saved_milliseconds_total", "Model time not spent", &["source"])?,
-            first_token_seconds: h(r, "sluicegate_ai_first_token_seconds", "Time to the first token", &["model"])?,
+            calls: c(r, "sluicegate_ai_calls_total")?,
+            lookups: c(r, "sluicegate_ai_cache_lookups_total")?,
+            attempts: c(r, "sluicegate_ai_attempts_total")?,
+            tokens: c(r, "sluicegate_ai_tokens_total")?,
+            cost_nano_usd: c(r, "sluicegate_ai_cost_nano_usd_total")?,
+            saved_tokens: c(r, "sluicegate_ai_saved_tokens_total")?,
+            saved_nano_usd: c(r, "sluicegate_ai_saved_nano_usd_total")?,
+            saved_ms: c(r, "sluicegate_ai_saved_milliseconds_total")?,
+            first_token_seconds: h(r, "sluicegate_ai_first_token_seconds")?,
         })
     }
 }
@@ -198,6 +280,16 @@ impl RouteMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_family_of_the_table_is_registered() {
+        let m = Metrics::new().unwrap();
+        // Registering a name again fails: so each was registered, and none is left over.
+        for f in FAMILIES {
+            let again = IntCounterVec::new(Opts::new(f.name, f.help), f.labels).unwrap();
+            assert!(m.registry.register(Box::new(again)).is_err(), "{}", f.name);
+        }
+    }
 
     #[test]
     fn every_source_has_its_own_row_and_families_render() {
