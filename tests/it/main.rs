@@ -18,6 +18,7 @@ mod bots;
 mod cdn;
 mod conf;
 mod harness;
+mod holes;
 mod policy;
 mod proxy;
 mod sdk;
