@@ -21,6 +21,7 @@ mod harness;
 mod holes;
 mod policy;
 mod proxy;
+mod readme;
 mod sdk;
 mod slow;
 mod tidy;
