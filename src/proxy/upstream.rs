@@ -128,9 +128,15 @@ fn is_websocket(req: &RequestHeader) -> bool {
 /// same), and overrides where the answer may be stored.
 fn forget(req: &mut RequestHeader, ctx: &Ctx) {
     let cached = ctx.route.as_ref().is_some_and(|r| r.cache.is_some());
+    let listed = |n: &str| OURS.contains(&n) || (cached && OVERRIDES.contains(&n));
+    // All of them begin alike; what does not is passed over without a look at the lists.
     let unwanted = |n: &HeaderName| {
-        let hyphened = n.as_str().replace('_', "-");
-        OURS.contains(&hyphened.as_str()) || (cached && OVERRIDES.contains(&hyphened.as_str()))
+        let n = n.as_str();
+        match n.as_bytes().first() {
+            Some(b'x' | b'f') if n.contains('_') => listed(&n.replace('_', "-")),
+            Some(b'x' | b'f') => listed(n),
+            _ => false,
+        }
     };
     let found: Vec<HeaderName> = req.headers.keys().filter(|n| unwanted(n)).cloned().collect();
     for n in &found {
