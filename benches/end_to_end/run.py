@@ -121,7 +121,7 @@ routes:
   - {{ match: {{ path: /hit/* }}, upstream: o, cache: true }}
 """
     )
-    gate = on_core(0, [args.binary, "run", "-c", work / "web.yaml"], stdout=subprocess.DEVNULL)
+    gate = on_core(0, [args.binary, "run", "-c", work / "web.yaml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     running += [peer, gate]
     for port in (origin, ours, theirs):
         wait_for(port)
@@ -179,8 +179,8 @@ routes: [ {{ match: {{ path: /v1/* }}, ai: {{ tier: cheap, cache: both }} }} ]
 """
     )
     demo = [args.binary, "demo", "--origin", f"127.0.0.1:{free_port()}", "--model", f"127.0.0.1:{model}", "--latency", "20ms"]
-    running.append(subprocess.Popen(list(map(str, demo)), stdout=subprocess.DEVNULL))
-    running.append(subprocess.Popen([str(args.binary), "run", "-c", str(work / "ai.yaml")], stdout=subprocess.DEVNULL))
+    running.append(subprocess.Popen(list(map(str, demo)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    running.append(subprocess.Popen([str(args.binary), "run", "-c", str(work / "ai.yaml")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     wait_for(model)
     wait_for(port)
     caller = Caller(port)

@@ -98,6 +98,9 @@ impl Organs {
         let mut faults = Vec::new();
         if let Some(g) = &self.gateway {
             faults.extend(g.catalog().check_route(r).into_iter().map(|f| Fault::at(f.path, f.message)));
+        } else if let Some(name) = r.tier.as_ref().filter(|name| !c.ai.tiers.contains_key(*name)) {
+            // The models have faults of their own; which tiers there are is known all the same.
+            faults.push(Fault::at("tier", unknown("tier", name, c.ai.tiers.keys().map(String::as_str))));
         }
         if let Some(name) = &r.cache
             && !c.ai.caches.contains_key(name)
@@ -244,7 +247,7 @@ impl Making<'_> {
             Ok(c) => c,
             Err(list) => {
                 for f in list {
-                    self.fault(format!("ai.{}", f.path), f.message);
+                    self.fault(f.path, f.message);
                 }
                 return None;
             }

@@ -1,10 +1,11 @@
 //! The caches of model answers: exact, semantic with real vectors, tenants apart, calls in flight shared.
 
 use crate::ai::CHAT;
-use crate::harness::client::{Client, Response, request};
+use crate::harness::client::{self, Client, Response, request};
 use crate::harness::edge::{Edge, Setup};
 use crate::harness::llm::{Llm, Play, answer_text, chat, streamed};
 use crate::harness::origin::gate;
+use crate::harness::process::Process;
 use crate::harness::token::{AUTH, SECRET, bearer};
 use crate::harness::wait_until;
 use serde_json::{Value, json};
@@ -198,16 +199,24 @@ async fn numbers_and_negations_are_never_paraphrases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_semantic_cache_survives_a_restart() {
+async fn the_semantic_cache_survives_a_restart_and_a_kill() {
     let llm = Llm::echo().await;
-    let edge = setup(&llm, "both").start().await;
-    call(&edge, &chat("auto", ASKED)).await;
-    until_source(&edge, &chat("auto", PARAPHRASE), "ai_semantic").await;
-    let dir = edge.stop().await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = setup(&llm, "both").write_into(dir.path());
+    let gateway = Process::start(&config).await;
+    assert_eq!(client::post(gateway.web, CHAT, &[], &chat("auto", ASKED)).await.source(), "provider");
+    wait_until("the answer to be stored", async || {
+        client::post(gateway.web, CHAT, &[], &chat("auto", PARAPHRASE)).await.source() == "ai_semantic"
+    })
+    .await;
     let calls = llm.calls();
-    let edge = setup(&llm, "both").start_in(dir).await.unwrap_or_else(|fault| panic!("{fault:#}"));
-    let hit = call(&edge, &chat("auto", "How can I reset the password?")).await;
-    assert_eq!((hit.source(), llm.calls()), ("ai_semantic", calls), "{}", hit.text());
+    let mut last = gateway;
+    for signal in ["TERM", "KILL"] {
+        last.end(signal).await;
+        last = Process::start(&config).await;
+        let hit = client::post(last.web, CHAT, &[], &chat("auto", PARAPHRASE)).await;
+        assert_eq!((hit.source(), llm.calls()), ("ai_semantic", calls), "after {signal}: {}", hit.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

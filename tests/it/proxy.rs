@@ -147,18 +147,25 @@ async fn a_body_over_the_routes_limit_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_is_tunnelled_both_ways() {
-    let address = origin::raw(|mut socket| async move {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            if socket.read_buf(&mut head).await.unwrap_or(0) == 0 {
-                return;
+    let (door, asked) = (gate(), gate());
+    let (held, arrived) = (door.clone(), asked.clone());
+    let address = origin::raw(move |mut socket| {
+        let (held, arrived) = (held.clone(), arrived.clone());
+        async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                if socket.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                    return;
+                }
             }
-        }
-        let switching = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
-        let _ = socket.write_all(switching.as_bytes()).await;
-        let mut piece = [0; 1024];
-        while let Ok(n @ 1..) = socket.read(&mut piece).await {
-            let _ = socket.write_all(&[b"<", &piece[..n], b">"].concat()).await;
+            arrived.add_permits(1);
+            let _ = held.acquire().await;
+            let switching = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+            let _ = socket.write_all(switching.as_bytes()).await;
+            let mut piece = [0; 1024];
+            while let Ok(n @ 1..) = socket.read(&mut piece).await {
+                let _ = socket.write_all(&[b"<", &piece[..n], b">"].concat()).await;
+            }
         }
     })
     .await;
@@ -170,7 +177,12 @@ async fn a_websocket_is_tunnelled_both_ways() {
         ("Sec-WebSocket-Key", "x"),
         ("Sec-WebSocket-Version", "13"),
     ];
-    let answer = client.ask("GET", "/chat", &fields, b"").await;
+    client.send(request("GET", "/chat", &fields, b"")).await;
+    // Pingora 0.9.1 takes the end of the request's empty body for the end of the tunnel when the origin's 101 overtakes
+    // it inside the proxy (proxy_h1.rs, `send_body_to1` after `was_upgraded`): a few µs that only a local origin can hit.
+    wait_until("the request at the origin", async || asked.available_permits() == 1).await;
+    door.add_permits(1);
+    let answer = client.response(false).await;
     assert_eq!(answer.status, 101, "{answer:?}");
     for word in ["one", "two"] {
         client.send(word).await;

@@ -147,7 +147,7 @@ pub fn reference() -> String {
     for e in HOST {
         if e.group != group {
             group = e.group;
-            out.push_str(&format!("\n### {group}\n\n| use | gives | hooks | meaning |\n|---|---|---|---|\n"));
+            out.push_str(&format!("\n#### {group}\n\n| use | gives | hooks | meaning |\n|---|---|---|---|\n"));
         }
         let hooks = if e.hooks == Hooks::ALL { "all".to_owned() } else { e.hooks.list() };
         out.push_str(&format!("| `{}` | {} | {hooks} | {} |\n", e.signature(), e.gives, e.doc));

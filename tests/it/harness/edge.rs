@@ -6,7 +6,8 @@ use serde_json::Value;
 use sluicegate::base::clock::Clock;
 use sluicegate::server::{self, Options, Running};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// What every test's YAML begins with, unless it brings its own.
 const PRELUDE: &str = "\
@@ -23,8 +24,8 @@ pub struct Setup {
 
 /// A gateway that runs until it is dropped.
 pub struct Edge {
-    running: Option<Running>,
-    dir: tempfile::TempDir,
+    running: Running,
+    dir: TempDir,
 }
 
 impl Setup {
@@ -64,28 +65,34 @@ impl Setup {
 
     /// Starts it; the fault when it refuses to.
     pub async fn try_start(self) -> anyhow::Result<Edge> {
-        let dir = tempfile::tempdir().unwrap();
-        self.start_in(dir).await
+        self.start_in(tempfile::tempdir().unwrap()).await
     }
 
     /// Starts it in a folder that may hold what an earlier gateway left.
-    pub async fn start_in(self, dir: tempfile::TempDir) -> anyhow::Result<Edge> {
-        let yaml = self.yaml.replace("$DIR", &dir.path().display().to_string());
-        std::fs::write(dir.path().join("sluicegate.yaml"), yaml).unwrap();
-        for (name, text) in &self.files {
-            std::fs::write(dir.path().join(name), text).unwrap();
-        }
+    pub async fn start_in(self, dir: TempDir) -> anyhow::Result<Edge> {
+        let config = self.write_into(dir.path());
         let options = Options { clock: Clock::system(), ..Options::default() };
-        let running = server::start(&dir.path().join("sluicegate.yaml"), options).await?;
-        Ok(Edge { running: Some(running), dir })
+        let running = server::start(&config, options).await?;
+        Ok(Edge { running, dir })
+    }
+
+    /// Writes the YAML and the files; the path of the YAML.
+    pub fn write_into(&self, dir: &Path) -> PathBuf {
+        let mut yaml = self.yaml.replace("$DIR", &dir.display().to_string());
+        if !yaml.contains("observability:") {
+            // Written past the test runner's capture, the lines would bury its report.
+            yaml += "\nobservability: { access_log: false }\n";
+        }
+        for (name, text) in &self.files {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        let config = dir.join("sluicegate.yaml");
+        std::fs::write(&config, yaml).unwrap();
+        config
     }
 }
 
 impl Edge {
-    fn running(&self) -> &Running {
-        self.running.as_ref().expect("the gateway was stopped")
-    }
-
     /// Where the listener `web` listens.
     pub fn web(&self) -> SocketAddr {
         self.at("web")
@@ -93,12 +100,12 @@ impl Edge {
 
     /// Where a listener listens.
     pub fn at(&self, listener: &str) -> SocketAddr {
-        self.running().address(listener).unwrap_or_else(|| panic!("no listener {listener}"))
+        self.running.address(listener).unwrap_or_else(|| panic!("no listener {listener}"))
     }
 
     /// Where the admin port listens.
     pub fn admin(&self) -> SocketAddr {
-        self.running().admin().expect("no admin port")
+        self.running.admin().expect("no admin port")
     }
 
     /// A file of its folder.
@@ -158,14 +165,6 @@ impl Edge {
     /// Waits until the number of a reload that took place is past `before`.
     pub async fn reloaded_since(&self, before: &Value) {
         wait_until("a reload", async || self.status().await["last_reload"]["at"] != before["last_reload"]["at"]).await;
-    }
-
-    /// Stops it and leaves its folder to the next.
-    pub async fn stop(mut self) -> tempfile::TempDir {
-        if let Some(running) = self.running.take() {
-            running.stop().await;
-        }
-        self.dir
     }
 }
 

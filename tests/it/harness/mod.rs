@@ -5,6 +5,7 @@ pub mod client;
 pub mod edge;
 pub mod llm;
 pub mod origin;
+pub mod process;
 pub mod secure;
 pub mod token;
 

@@ -1,0 +1,68 @@
+//! The gateway as a process of its own: what a restart or a kill leaves behind can only be seen from outside.
+
+use super::soon;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// A running `sluicegate run`; killed when dropped.
+pub struct Process {
+    child: Child,
+    /// Where the listener `web` listens.
+    pub web: SocketAddr,
+}
+
+impl Process {
+    /// Starts the binary on a configuration whose listener `web` has port 0, and waits until it listens.
+    pub async fn start(config: &Path) -> Process {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+            .args(["run", "-c"])
+            .arg(config)
+            // the log is read below
+            .env("NO_COLOR", "1")
+            .env("RUST_LOG", "info")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary runs");
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let also = tell.clone();
+        // Both are read to the end: a full pipe would block the gateway.
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(out).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = tell.send(line);
+            }
+        });
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(err).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = also.send(line);
+            }
+        });
+        let mut said = String::new();
+        loop {
+            let line = soon("the gateway to listen", told.recv()).await;
+            let line = line.unwrap_or_else(|| panic!("the gateway ended:\n{said}"));
+            if line.contains("listener=\"web\"")
+                && let Some(web) = line.split("address=").nth(1).and_then(|a| a.split_whitespace().next()?.parse().ok())
+            {
+                return Process { child, web };
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+    }
+
+    /// Sends a signal (`TERM`, `KILL`) and waits for the end.
+    pub async fn end(mut self, signal: &str) {
+        let pid = self.child.id().expect("it still runs").to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().await.unwrap();
+        assert!(sent.success());
+        soon("the gateway to end", self.child.wait()).await.unwrap();
+    }
+}
