@@ -13,25 +13,27 @@ struct Place {
     ticket: Ticket,
 }
 
+impl Shared {
+    fn place(&self, ticket: Ticket) -> Box<dyn seam::Ticket> {
+        Box::new(Place { cache: Arc::clone(&self.0), ticket })
+    }
+}
+
 #[async_trait]
 impl SemanticLookup for Shared {
     async fn lookup(&self, q: &seam::Query) -> seam::Lookup {
         use super::semantic::Lookup;
-        let query = Query {
-            partition: q.partition,
-            tenant: q.tenant.clone(),
-            model: q.model.clone(),
-            text: q.text.clone(),
-            threshold: q.threshold,
-            ttl: q.ttl,
-        };
-        match self.0.lookup(&query).await {
+        match self.0.lookup(&cache_form(q)).await {
             Lookup::Hit(h) => {
                 seam::Lookup::Hit(seam::Hit { answer: pipeline_form(h.answer), score: h.score, age: h.age, id: h.id })
             }
-            Lookup::Miss(ticket) => seam::Lookup::Miss(Box::new(Place { cache: Arc::clone(&self.0), ticket })),
+            Lookup::Miss(ticket) => seam::Lookup::Miss(self.place(ticket)),
             Lookup::Bypass(why) => seam::Lookup::Bypass(why.as_str()),
         }
+    }
+
+    async fn ticket(&self, q: &seam::Query) -> Result<Box<dyn seam::Ticket>, &'static str> {
+        self.0.ticket(&cache_form(q)).await.map(|t| self.place(t)).map_err(|why| why.as_str())
     }
 }
 
@@ -47,6 +49,17 @@ impl seam::Ticket for Place {
             seconds: a.seconds,
         };
         self.cache.store(self.ticket, answer).await;
+    }
+}
+
+fn cache_form(q: &seam::Query) -> Query {
+    Query {
+        partition: q.partition,
+        tenant: q.tenant.clone(),
+        model: q.model.clone(),
+        text: q.text.clone(),
+        threshold: q.threshold,
+        ttl: q.ttl,
     }
 }
 

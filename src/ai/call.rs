@@ -1,5 +1,6 @@
 //! The record of one model call: what was asked, who answered, what it took and what it saved. The reply carries it;
-//! for a stream it is complete when the body has ended.
+//! for a stream it is complete when the body has ended. Whoever starts the call holds it from the beginning, so that a
+//! call that nobody waits for any more leaves its traces, too.
 
 use super::prompt::Operation;
 use super::usage::Usage;
@@ -63,7 +64,7 @@ pub struct Attempt {
     pub provider: String,
     /// The tier it was tried for.
     pub tier: Option<String>,
-    /// `ok`, or why the next was tried.
+    /// `ok`, or why the next was tried; `client_gone` when nobody waited for the outcome any more.
     pub outcome: &'static str,
     /// The provider's status, if it answered.
     pub status: Option<StatusCode>,
@@ -91,7 +92,7 @@ pub struct Saved {
 pub struct Call {
     /// What was asked for; `None` only before the request was read.
     pub operation: Option<Operation>,
-    /// The model as the client wrote it.
+    /// The model as the client wrote it, cut to 128 characters.
     pub requested: String,
     /// The model or tier decided on.
     pub target: String,
@@ -142,6 +143,15 @@ impl CallRecord {
             Ok(call) => call.clone(),
             Err(poisoned) => poisoned.into_inner().clone(),
         }
+    }
+
+    /// Notes that the client left, unless the call had ended before. `took` is the time from the request to now.
+    pub(super) fn client_left(&self, took: Duration) {
+        self.note(|c| {
+            if c.ending == Ending::Running {
+                (c.took, c.ending) = (Some(took), Ending::ClientGone);
+            }
+        });
     }
 
     pub(super) fn note(&self, change: impl FnOnce(&mut Call)) {

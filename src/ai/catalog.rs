@@ -2,6 +2,7 @@
 
 use super::error::AiError;
 use super::price::Rate;
+use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
 use crate::config::ai::{Ai, AiRoute, PriceList};
 use crate::config::secret::Secret;
@@ -21,6 +22,9 @@ pub struct Provider {
     pub endpoint: Endpoint,
     /// Header fields of every call, the key among them (marked sensitive).
     pub headers: HeaderMap,
+    /// A digest of the base URL and the configured header fields, for cache keys: another deployment answers
+    /// differently. The key is left out, so that changing it leaves the caches as they are.
+    pub digest: String,
 }
 
 /// A model, ready to be called.
@@ -74,8 +78,11 @@ pub struct Choice {
 impl Choice {
     /// The name with the models behind it, for cache keys: a tier with other models is another target.
     pub fn fingerprint(&self) -> String {
-        let models: Vec<String> =
-            self.first.models.iter().map(|m| format!("{:?}={:?}@{:?}", m.name, m.upstream, m.provider.name)).collect();
+        let model = |m: &Arc<Model>| {
+            let Provider { name, digest, .. } = &*m.provider;
+            format!("{:?}={:?}@{name:?}#{digest}", m.name, m.upstream)
+        };
+        let models: Vec<String> = self.first.models.iter().map(model).collect();
         format!("{:?}:[{}]", self.name, models.join(","))
     }
 }
@@ -210,7 +217,8 @@ impl Catalog {
         format!("use one of: {}", names.join(", "))
     }
 
-    fn no_model(&self, name: &str, route: &AiRoute) -> AiError {
+    /// There is no such model on the route; the message suggests one.
+    pub(super) fn no_model(&self, name: &str, route: &AiRoute) -> AiError {
         let shown: String = name.chars().take(64).collect();
         let hint = nearest(name, self.offered(route)).map_or(String::new(), |n| format!(" Did you mean {n:?}?"));
         AiError::NoModel(format!("no model or tier {shown:?} on this route.{hint} {}", self.offer(route)))
@@ -226,6 +234,7 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         let field = HeaderName::from_bytes(field.as_bytes()).map_err(|_| bad("name"))?;
         headers.insert(field, HeaderValue::from_str(value).map_err(|_| bad("value"))?);
     }
+    let digest = digest(&url, &headers);
     if let Some(key) = key {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
             .map_err(|_| fault("api_key", "the key has characters that no header may carry".to_owned()))?;
@@ -237,7 +246,17 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
     if connect.is_zero() || first_byte.is_zero() || between_bytes.is_zero() {
         return Err(fault("timeouts", "a time limit must be longer than 0".to_owned()));
     }
-    Ok(Provider { name: name.to_owned(), endpoint: Endpoint { url, connect, first_byte, between_bytes }, headers })
+    let endpoint = Endpoint { url, connect, first_byte, between_bytes };
+    Ok(Provider { name: name.to_owned(), endpoint, headers, digest })
+}
+
+fn digest(url: &BaseUrl, headers: &HeaderMap) -> String {
+    let (scheme, authority) = (if url.tls { "https" } else { "http" }, url.authority());
+    let mut parts = vec![scheme.as_bytes(), authority.as_bytes(), url.path.as_bytes()];
+    let mut fields: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
+    fields.sort_unstable();
+    parts.extend(fields.into_iter().flat_map(|(n, v)| [n.as_bytes(), v]));
+    hex(&sha256_parts(parts))
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {

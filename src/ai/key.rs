@@ -19,6 +19,8 @@ pub struct Scope<'a> {
     pub policy: &'a str,
     /// The model or tier decided on, with the models behind it.
     pub target: &'a str,
+    /// The client's `openai-beta`, which the provider gets to see and which may change its answer.
+    pub beta: &'a [u8],
 }
 
 /// Fields that do not change the answer: how it is delivered, who is billed, how the provider caches its prefix.
@@ -83,6 +85,7 @@ fn without_text(message: &Value) -> Value {
 
 fn digest(kind: &str, prompt: &Prompt, scope: &Scope<'_>, text: &str) -> Key {
     let operation = prompt.operation.as_str();
-    let parts = ["1", kind, operation, scope.tenant, scope.route, scope.policy, scope.target, text];
-    sha256_parts(parts.map(str::as_bytes))
+    let [kind, operation, text] = [kind, operation, text].map(str::as_bytes);
+    let [tenant, route, policy, target] = [scope.tenant, scope.route, scope.policy, scope.target].map(str::as_bytes);
+    sha256_parts([b"2".as_slice(), kind, operation, tenant, route, policy, target, scope.beta, text])
 }

@@ -9,6 +9,7 @@ pub mod collapse;
 pub mod embed;
 pub mod error;
 pub mod exact;
+pub mod filings;
 pub mod headers;
 mod json;
 mod key;
@@ -16,6 +17,7 @@ mod models;
 pub mod price;
 pub mod prompt;
 mod provider;
+mod reach;
 mod record;
 mod replay;
 pub mod seam;
@@ -25,6 +27,7 @@ mod sse;
 mod stream;
 pub mod usage;
 pub mod vector;
+mod verdict;
 
 mod hit;
 mod plan;
@@ -37,25 +40,31 @@ use crate::base::reply::{Body, Reply};
 use crate::base::source::Source;
 use crate::config::ai::AiRoute;
 use crate::fetch::Fetcher;
-use call::{Attempt, CacheOutcome, Call, CallRecord, Ending};
-use catalog::{Catalog, Choice, Model, Stage};
-use collapse::{InFlight, Joined};
+use call::{CacheOutcome, Call, CallRecord, Ending};
+use catalog::{Catalog, Choice};
+use collapse::{Followed, InFlight, Joined};
 use error::AiError;
 use exact::{ExactCache, Stored};
 use headers::{CacheMode, dress};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use plan::CachePlan;
 use prompt::{Operation, Prompt};
-use provider::{Failure, Opened};
+use provider::Opened;
+use reach::Reached;
 use seam::{Lookup, SemanticLookup, Ticket};
 use settle::{Files, Settle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::LiveStream;
+use verdict::Failure;
 
-/// How long a call waits for an identical one before it goes its own way.
+/// How long a call waits for an identical one in all before it goes its own way: about as long as a provider may take.
 const COLLAPSE_WAIT: Duration = Duration::from_secs(60);
+/// How much of that may be spent waiting for the other call's client to read what it was sent.
+const COLLAPSE_CLIENT_WAIT: Duration = Duration::from_secs(5);
+/// Characters of the client's model name that are recorded.
+const MODEL_CHARS_MAX: usize = 128;
 
 /// A cache of answers. It outlives reloads, so that a changed script does not empty it.
 pub struct AnswerCache {
@@ -67,11 +76,19 @@ pub struct AnswerCache {
     pub in_flight: Arc<InFlight>,
 }
 
+impl AnswerCache {
+    /// Resolves when every answer given so far is filed. For a shutdown, once no more calls come; who waits should
+    /// set a limit.
+    pub async fn settled(&self) {
+        self.in_flight.filings.settled().await;
+    }
+}
+
 /// A semantic cache with its configured bounds.
 pub struct Semantic {
     /// The cache.
     pub cache: Arc<dyn SemanticLookup>,
-    /// The least similarity of a hit, unless the script says otherwise.
+    /// The least similarity of a hit, unless the script asks for more.
     pub threshold: f32,
     /// How long an answer lives, unless the script says otherwise.
     pub ttl: Duration,
@@ -88,7 +105,7 @@ pub struct AiDirectives {
     pub tier: Option<String>,
     /// The model to use; it wins over the tier.
     pub model: Option<String>,
-    /// The least similarity of a semantic hit.
+    /// The least similarity of a semantic hit; it can only raise the configured one.
     pub threshold: Option<f32>,
     /// How long the answer may be served from a cache.
     pub ttl: Option<Duration>,
@@ -117,6 +134,22 @@ pub struct Gateway {
     clock: Clock,
 }
 
+/// Notes that the client left when it is dropped while the answer is still waited for.
+struct Watch<'a> {
+    record: &'a CallRecord,
+    clock: &'a Clock,
+    started: Duration,
+    waited_for: bool,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if self.waited_for {
+            self.record.client_left(self.clock.elapsed().saturating_sub(self.started));
+        }
+    }
+}
+
 /// One call under way.
 struct Run<'a> {
     gateway: &'a Gateway,
@@ -126,15 +159,6 @@ struct Run<'a> {
     plan: CachePlan,
     record: Arc<CallRecord>,
     started: Duration,
-}
-
-/// A model's good answer with what led to it.
-struct Reached {
-    opened: Opened,
-    model: Arc<Model>,
-    tier: Option<String>,
-    stand_in: bool,
-    asked: Duration,
 }
 
 impl Gateway {
@@ -153,31 +177,51 @@ impl Gateway {
         &self.catalog
     }
 
-    /// Answers a prompt. The reply's extensions hold the call's record as `Arc<CallRecord>`.
-    pub async fn answer(&self, prompt: Prompt, directives: &AiDirectives, context: &Context) -> Reply {
+    /// Answers a prompt and keeps the record of it, also where the caller drops the future because the client left.
+    pub async fn answer(
+        &self,
+        prompt: Prompt,
+        directives: &AiDirectives,
+        context: &Context,
+        record: Arc<CallRecord>,
+    ) -> Reply {
         let started = self.clock.elapsed();
-        let record = Arc::new(CallRecord::default());
         record.note(|c| {
             (c.operation, c.stream) = (Some(prompt.operation), prompt.facts.stream);
-            c.requested.clone_from(&prompt.facts.model);
+            c.requested = prompt.facts.model.chars().take(MODEL_CHARS_MAX).collect();
         });
-        let mut reply = if prompt.operation == Operation::Models {
-            models::list(&self.catalog, &context.options)
-        } else {
-            match self.prepare(&prompt, directives, context, &record) {
-                Ok((choice, plan)) => {
-                    let record = record.clone();
-                    Run { gateway: self, prompt: &prompt, context, choice, plan, record, started }.answer().await
-                }
-                Err(e) => e.reply(),
-            }
-        };
+        let mut watch = Watch { record: &record, clock: &self.clock, started, waited_for: true };
+        let reply = self.reply(&prompt, directives, context, (&record, started)).await;
+        watch.waited_for = false;
         if !matches!(reply.body, Body::Stream(_)) {
             let took = self.clock.elapsed().saturating_sub(started);
             record.note(|c| close(c, &reply, took));
         }
-        reply.extensions.insert(record);
         reply
+    }
+
+    async fn reply(
+        &self,
+        prompt: &Prompt,
+        directives: &AiDirectives,
+        context: &Context,
+        (record, started): (&Arc<CallRecord>, Duration),
+    ) -> Reply {
+        let options = &context.options;
+        match prompt.operation {
+            Operation::Models => return models::list(&self.catalog, options),
+            Operation::Model => {
+                return models::one(&self.catalog, options, &prompt.facts.model).unwrap_or_else(|e| e.reply());
+            }
+            Operation::Chat | Operation::Embeddings => {}
+        }
+        match self.prepare(prompt, directives, context, record) {
+            Ok((choice, plan)) => {
+                let record = record.clone();
+                Run { gateway: self, prompt, context, choice, plan, record, started }.answer().await
+            }
+            Err(e) => e.reply(),
+        }
     }
 
     fn prepare(
@@ -221,8 +265,16 @@ impl Run<'_> {
             Err(lead) => lead,
         };
         match self.reach().await {
-            Ok(reached) => self.deliver(reached, Files { exact: self.plan.place(), ticket, lead }),
-            Err(failure) => self.give_up(failure),
+            Ok(reached) => {
+                let ticket = ticket.map(|t| (t, self.plan.filings.clone()));
+                self.deliver(reached, Files { exact: self.plan.place(), ticket, lead })
+            }
+            Err(failure) => {
+                if let Some(lead) = lead {
+                    lead.fail();
+                }
+                self.give_up(failure)
+            }
         }
     }
 
@@ -234,6 +286,10 @@ impl Run<'_> {
     /// A semantic hit, or the ticket under which the coming answer is to be filed.
     async fn ask_semantic(&mut self) -> Result<Reply, Option<Box<dyn Ticket>>> {
         let Some((cache, query)) = self.plan.semantic.take() else { return Err(None) };
+        if self.plan.refresh {
+            let ticket = cache.ticket(&query).await;
+            return Err(ticket.map_err(|reason| self.record.note(|c| c.cache_reason = reason)).ok());
+        }
         match cache.lookup(&query).await {
             Lookup::Hit(hit) => {
                 let stored = self.stored_of(&hit);
@@ -254,67 +310,21 @@ impl Run<'_> {
         let elect = async {
             loop {
                 match calls.join(*key) {
-                    Joined::Lead(lead) => return Err(lead),
-                    Joined::Follow(follow) => {
-                        if let Some(stored) = follow.answer().await {
-                            return Ok(stored);
-                        }
-                    }
+                    Joined::Lead(lead) => return Err(Some(lead)),
+                    Joined::Follow(follow) => match follow.answer(COLLAPSE_CLIENT_WAIT).await {
+                        Followed::Answer(stored) => return Ok(stored),
+                        Followed::Left => {}
+                        Followed::Alone => return Err(None),
+                    },
                 }
             }
         };
         match tokio::time::timeout(COLLAPSE_WAIT, elect).await {
             Ok(Ok(stored)) => self.replay(&stored, CacheOutcome::Collapsed, Duration::ZERO).ok_or(None),
             // The call before may have ended between the look-up and the election.
-            Ok(Err(lead)) => self.ask_exact().ok_or(Some(lead)),
+            Ok(Err(lead)) => self.ask_exact().ok_or(lead),
             Err(_) => Err(None),
         }
-    }
-
-    /// Tries the chosen models in order, then those of the fallback tiers; no model twice.
-    async fn reach(&self) -> Result<Reached, Failure> {
-        let mut tried: Vec<&str> = Vec::new();
-        let mut last = None;
-        let stages = std::iter::once((&self.choice.first, false)).chain(self.choice.fallback.iter().map(|s| (s, true)));
-        for (stage, stand_in) in stages {
-            for model in &stage.models {
-                if tried.contains(&model.name.as_str()) {
-                    continue;
-                }
-                tried.push(&model.name);
-                match self.attempt(stage, model, stand_in).await {
-                    Ok(reached) => return Ok(reached),
-                    Err(failure) if failure.next => last = Some(failure),
-                    Err(failure) => return Err(failure),
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| self.nothing_to_try()))
-    }
-
-    async fn attempt(&self, stage: &Stage, model: &Arc<Model>, stand_in: bool) -> Result<Reached, Failure> {
-        let gateway = self.gateway;
-        let asked = gateway.clock.elapsed();
-        let result = provider::ask(&gateway.fetcher, model, self.prompt, &self.context.headers).await;
-        let (outcome, status, retry_after) = match &result {
-            Ok(_) => ("ok", Some(StatusCode::OK), None),
-            Err(f) => (f.reason, f.status, f.retry_after),
-        };
-        let seconds = gateway.clock.elapsed().saturating_sub(asked).as_secs_f64();
-        if outcome != "ok" {
-            tracing::warn!(model = model.name, provider = model.provider.name, outcome, seconds, "model call failed");
-        }
-        let (name, provider, tier) = (model.name.clone(), model.provider.name.clone(), stage.tier.clone());
-        let attempt = Attempt { model: name, provider, tier, outcome, status, retry_after, seconds };
-        self.record.note(|c| c.attempts.push(attempt));
-        let (model, tier) = (model.clone(), stage.tier.clone());
-        result.map(|opened| Reached { opened, model, tier, stand_in, asked })
-    }
-
-    fn nothing_to_try(&self) -> Failure {
-        let message = format!("the tier {:?} has no models", self.choice.name);
-        let passed = Err(AiError::Provider { message, timeout: false, reason: "no_models" });
-        Failure { reason: "no_models", status: None, retry_after: None, next: false, passed: Box::new(passed) }
     }
 
     fn deliver(&self, reached: Reached, files: Files) -> Reply {

@@ -5,9 +5,11 @@ use super::catalog::Choice;
 use super::collapse::InFlight;
 use super::error::AiError;
 use super::exact::{ExactCache, Stored};
+use super::filings::Filings;
 use super::headers::{CacheMode, ClientWish};
 use super::key::{self, Key, Scope};
 use super::prompt::{Operation, Prompt};
+use super::provider;
 use super::seam::{Query, SemanticLookup, unfit};
 use super::{AiDirectives, AnswerCache, Context, Semantic};
 use crate::base::ids::{hex, sha256_parts};
@@ -18,16 +20,19 @@ use std::time::Duration;
 pub struct CachePlan {
     /// The request's key, unless no cache takes part.
     pub key: Option<Key>,
-    /// The semantic cache and what to ask it.
+    /// The semantic cache and what to ask it, or under which question to file the answer of a refresh.
     pub semantic: Option<(Arc<dyn SemanticLookup>, Query)>,
     /// The calls in flight to join.
     pub collapse: Option<(Arc<InFlight>, Key)>,
+    /// Where filings of the answer are counted.
+    pub filings: Filings,
+    /// The client wants a fresh answer: nothing stored is served, but the answer replaces what is stored.
+    pub refresh: bool,
     /// What the record says unless a cache answers.
     pub outcome: CacheOutcome,
     /// Why a cache takes no part; empty otherwise.
     pub reason: &'static str,
     exact: Option<Arc<ExactCache>>,
-    refresh: bool,
     ttl: Option<Duration>,
 }
 
@@ -51,16 +56,19 @@ impl CachePlan {
             return Ok(CachePlan::bypass("client"));
         }
         let fingerprint = choice.fingerprint();
-        let scope =
-            Scope { tenant: &context.tenant, route: &context.route, policy: &context.policy, target: &fingerprint };
+        let scope = Scope {
+            tenant: &context.tenant,
+            route: &context.route,
+            policy: &context.policy,
+            target: &fingerprint,
+            beta: provider::beta(&context.headers),
+        };
         let key = key::exact(prompt, &scope);
         let mut plan = CachePlan::bypass("");
         plan.outcome = if wish.refresh { CacheOutcome::Refresh } else { CacheOutcome::Miss };
         (plan.key, plan.exact, plan.ttl, plan.refresh) = (Some(key), cache.exact.clone(), directives.ttl, wish.refresh);
-        if wish.refresh {
-            return Ok(plan);
-        }
-        plan.collapse = Some((cache.in_flight.clone(), key));
+        plan.filings = cache.in_flight.filings.clone();
+        plan.collapse = (!wish.refresh).then(|| (cache.in_flight.clone(), key));
         let wanted = script.min(client) == CacheMode::Semantic && prompt.operation == Operation::Chat;
         match cache.semantic.as_ref().filter(|_| wanted).map(|s| (s, unfit(prompt))) {
             Some((_, Some(reason))) => plan.reason = reason,
@@ -78,6 +86,7 @@ impl CachePlan {
             key: None,
             semantic: None,
             collapse: None,
+            filings: Filings::default(),
             outcome: CacheOutcome::Bypass,
             reason,
             exact: None,
@@ -108,7 +117,8 @@ fn query(prompt: &Prompt, directives: &AiDirectives, scope: &Scope<'_>, semantic
         tenant: hex(&sha256_parts([tenant.as_bytes()])),
         model: String::new(),
         text: prompt.facts.text.clone(),
-        threshold: directives.threshold.unwrap_or(semantic.threshold),
+        // A script may ask for more similarity than the operator configured, never for less.
+        threshold: directives.threshold.map_or(semantic.threshold, |t| t.max(semantic.threshold)),
         ttl: directives.ttl.unwrap_or(semantic.ttl),
     }
 }

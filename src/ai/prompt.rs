@@ -7,6 +7,9 @@ use http::Method;
 use serde_json::{Map, Value};
 use std::ops::Range;
 
+/// Characters of embedding input that the policy gets to see; a batch may hold megabytes.
+const INPUT_CHARS_MAX: usize = 16_384;
+
 /// What a request asks for, after OpenTelemetry's `gen_ai.operation.name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -16,6 +19,8 @@ pub enum Operation {
     Embeddings,
     /// `GET …/models`.
     Models,
+    /// `GET …/models/{id}`.
+    Model,
 }
 
 impl Operation {
@@ -28,6 +33,8 @@ impl Operation {
             (Operation::Embeddings, Method::POST)
         } else if path.ends_with("/models") {
             (Operation::Models, Method::GET)
+        } else if model_in(path).is_some() {
+            (Operation::Model, Method::GET)
         } else {
             return Err(AiError::NoEndpoint(path.to_owned()));
         };
@@ -40,6 +47,7 @@ impl Operation {
             Operation::Chat => "chat",
             Operation::Embeddings => "embeddings",
             Operation::Models => "models",
+            Operation::Model => "model",
         }
     }
 
@@ -48,9 +56,23 @@ impl Operation {
         match self {
             Operation::Chat => "/chat/completions",
             Operation::Embeddings => "/embeddings",
-            Operation::Models => "/models",
+            Operation::Models | Operation::Model => "/models",
         }
     }
+}
+
+/// The model that a path `…/models/{id}` asks about, its percent-escapes decoded. An id may have slashes.
+pub fn model_in(path: &str) -> Option<String> {
+    let (_, id) = path.trim_end_matches('/').split_once("/models/")?;
+    let mut bytes = Vec::with_capacity(id.len());
+    let mut rest = id.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
+        let code = code.filter(|_| *first == b'%').and_then(|h| u8::from_str_radix(h, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// What the policy script and the caches want to know about a request.
@@ -58,7 +80,8 @@ impl Operation {
 pub struct Facts {
     /// The model or tier as the client wrote it.
     pub model: String,
-    /// The text of the last user message, its text parts joined by newlines.
+    /// The text of the last user message, its text parts joined by newlines; for embeddings the input texts, joined
+    /// likewise and cut to the first 16384 characters.
     pub text: String,
     /// The text of all system and developer messages.
     pub system: String,
@@ -100,7 +123,7 @@ pub struct Prompt {
 
 /// Reads a request body. Every fault is named with its place.
 pub fn parse(operation: Operation, body: Bytes, bytes_max: usize) -> Result<Prompt, AiError> {
-    if operation == Operation::Models {
+    if matches!(operation, Operation::Models | Operation::Model) {
         let (facts, fields) = (Facts::default(), Map::new());
         return Ok(Prompt { operation, facts, fields, body: Bytes::new(), model_at: 0..0, stream_options_at: None });
     }
@@ -149,14 +172,24 @@ impl Prompt {
 
 fn embeddings_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
     let model = model_name(fields)?;
-    let text = match fields.get("input") {
-        Some(Value::String(s)) => s.clone(),
-        Some(Value::Array(all)) if !all.is_empty() => {
-            all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
-        }
+    let texts: Vec<&str> = match fields.get("input") {
+        Some(Value::String(s)) => vec![s],
+        Some(Value::Array(all)) if !all.is_empty() => all.iter().filter_map(Value::as_str).collect(),
         _ => return Err(missing("input", "a string or a list of strings or tokens")),
     };
-    let chars = text.chars().count();
+    let chars = texts.iter().map(|t| t.chars().count()).sum();
+    let mut text = String::new();
+    let mut left = INPUT_CHARS_MAX;
+    for (i, t) in texts.into_iter().enumerate() {
+        if left == 0 {
+            break;
+        }
+        if i > 0 {
+            text.push('\n');
+        }
+        text.extend(t.chars().take(left));
+        left = left.saturating_sub(t.chars().count());
+    }
     Ok(Facts { model, text, chars, n: 1, ..Facts::default() })
 }
 

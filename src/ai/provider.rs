@@ -1,41 +1,29 @@
-//! One try at one provider: the request as the provider wants it, and a verdict on what came back.
+//! One try at one provider: the request as the provider wants it, and what of the answer can be used.
 
 use super::catalog::Model;
-use super::error::{AiError, error_json};
 use super::prompt::{Operation, Prompt};
 use super::record::has_content;
 use super::replay;
 use super::sse::{DONE, Frame, Parser};
-use crate::fetch::{FetchError, Fetched, Fetcher};
+use super::verdict::{Failure, broken, error_in_success, garbage, refused, returned, unreachable};
+use crate::fetch::{Fetched, Fetcher};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
 use std::time::Duration;
 
 /// The largest complete answer.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
-/// The largest error body that is read and passed on.
-const ERROR_BYTES_MAX: usize = 64 << 10;
 /// Events held back at most while waiting to see whether a stream starts with an error.
 const PEEK_FRAMES_MAX: usize = 8;
 
 /// Request fields of the client that reach the provider. Never its credentials, and nothing that selects an account
 /// (`openai-organization`, `openai-project`): the key is the gateway's.
-const FORWARDED: [&str; 3] = ["openai-beta", "x-client-request-id", "idempotency-key"];
-/// Answer fields of the provider that reach the client.
-const RETURNED: [&str; 10] = [
-    "openai-processing-ms",
-    "openai-version",
-    "retry-after",
-    "retry-after-ms",
-    "x-ratelimit-limit-requests",
-    "x-ratelimit-limit-tokens",
-    "x-ratelimit-remaining-requests",
-    "x-ratelimit-remaining-tokens",
-    "x-ratelimit-reset-requests",
-    "x-ratelimit-reset-tokens",
-];
-
+const FORWARDED: [HeaderName; 3] = [BETA, HeaderName::from_static("x-client-request-id"), IDEMPOTENCY_KEY];
+const BETA: HeaderName = HeaderName::from_static("openai-beta");
+/// Names one call to one model. A second model gets none: to the same provider it would be a repetition, to be
+/// answered with the first one's failure or refused as another request under a used key.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// A provider's good answer.
 pub enum Opened {
     /// A complete JSON answer.
@@ -54,32 +42,6 @@ pub enum Opened {
         /// The stream.
         live: Box<Live>,
     },
-}
-
-/// A provider's answer that is final although it is no success: the request itself is at fault.
-#[derive(Debug)]
-pub struct Passed {
-    /// The provider's status.
-    pub status: StatusCode,
-    /// Fields for the client.
-    pub headers: HeaderMap,
-    /// An OpenAI-shaped body.
-    pub body: Bytes,
-}
-
-/// A try that failed.
-#[derive(Debug)]
-pub struct Failure {
-    /// The one word for the log.
-    pub reason: &'static str,
-    /// The provider's status, if there was one.
-    pub status: Option<StatusCode>,
-    /// `Retry-After`.
-    pub retry_after: Option<Duration>,
-    /// Whether another model may be tried.
-    pub next: bool,
-    /// What the client gets if nothing else is tried.
-    pub passed: Box<Result<Passed, AiError>>,
 }
 
 /// A running stream: frames as the provider produces them.
@@ -141,9 +103,14 @@ pub async fn ask(fetcher: &Fetcher, model: &Model, prompt: &Prompt, client: &Hea
     }
 }
 
+/// The client's `openai-beta` as it is forwarded; empty when there is none.
+pub fn beta(client: &HeaderMap) -> &[u8] {
+    client.get(BETA).map_or(&[], HeaderValue::as_bytes)
+}
+
 fn request_headers(model: &Model, stream: bool, client: &HeaderMap) -> HeaderMap {
     let mut out = HeaderMap::new();
-    for name in FORWARDED.map(HeaderName::from_static) {
+    for name in FORWARDED {
         if let Some(value) = client.get(&name) {
             out.insert(name, value.clone());
         }
@@ -155,11 +122,6 @@ fn request_headers(model: &Model, stream: bool, client: &HeaderMap) -> HeaderMap
     out.insert(header::USER_AGENT, HeaderValue::from_static(concat!("sluicegate/", env!("CARGO_PKG_VERSION"))));
     out.extend(model.provider.headers.iter().map(|(n, v)| (n.clone(), v.clone())));
     out
-}
-
-fn returned(headers: &HeaderMap) -> HeaderMap {
-    let known = RETURNED.map(HeaderName::from_static);
-    known.into_iter().filter_map(|n| headers.get(&n).map(|v| (n.clone(), v.clone()))).collect()
 }
 
 /// The media type without parameters; an encoded body is no media type that was asked for.
@@ -228,91 +190,4 @@ fn begins(model: &Model, frame: &Frame) -> Result<bool, Failure> {
     }
     let choices = chunk.get("choices").and_then(Value::as_array);
     Ok(choices.into_iter().flatten().filter_map(Value::as_object).any(has_content))
-}
-
-/// A status other than 2xx.
-async fn refused(model: &Model, fetched: Fetched) -> Failure {
-    let (status, headers) = (fetched.status, returned(&fetched.headers));
-    let after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
-    let body = fetched.bytes(ERROR_BYTES_MAX).await.unwrap_or_default();
-    let name = &model.provider.name;
-    let (reason, next) = match status.as_u16() {
-        401 | 403 => ("provider_auth", true),
-        404 => ("provider_not_found", true),
-        408 => ("provider_timeout", true),
-        429 => ("provider_rate_limited", true),
-        500..=599 => ("provider_error", true),
-        300..=399 => ("provider_redirect", true),
-        _ => ("provider_refused", false),
-    };
-    let shaped = || passable(&body).unwrap_or_else(|| wrapped(name, status));
-    let passed = match status.as_u16() {
-        // A provider's words about the key are about the gateway's key: none of the client's business.
-        401 | 403 => Err(failed(format!("the provider {name:?} refused the gateway's credentials"), false, reason)),
-        300..=399 => Err(failed(format!("the provider {name:?} answered with a redirect"), false, reason)),
-        _ => Ok(Passed { status, headers, body: shaped() }),
-    };
-    Failure {
-        reason,
-        status: Some(status),
-        retry_after: after.map(Duration::from_secs),
-        next,
-        passed: Box::new(passed),
-    }
-}
-
-/// A provider's own error body, if it is OpenAI-shaped.
-fn passable(body: &Bytes) -> Option<Bytes> {
-    let json: Value = serde_json::from_slice(body).ok()?;
-    json.get("error")?.get("message")?.as_str()?;
-    Some(body.clone())
-}
-
-fn wrapped(provider: &str, status: StatusCode) -> Bytes {
-    let message = format!("the provider {provider:?} answered with status {}", status.as_u16());
-    error_json(&message, "api_error", None, "provider_error").to_string().into()
-}
-
-/// An error object in an answer of status 200.
-fn error_in_success(model: &Model, json: &Value) -> Failure {
-    let code = json.pointer("/error/code").or_else(|| json.pointer("/error/status"));
-    let told = code.and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok());
-    let status = told.and_then(|c| StatusCode::from_u16(c).ok()).filter(|s| s.is_client_error() || s.is_server_error());
-    let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
-    let body = match json.pointer("/error/message").and_then(Value::as_str) {
-        Some(_) => Bytes::from(serde_json::json!({ "error": json.get("error") }).to_string()),
-        None => wrapped(&model.provider.name, status),
-    };
-    let passed = if matches!(status.as_u16(), 401 | 403) {
-        let message = format!("the provider {:?} refused the gateway's credentials", model.provider.name);
-        Err(failed(message, false, "provider_auth"))
-    } else {
-        Ok(Passed { status, headers: HeaderMap::new(), body })
-    };
-    let reason = "provider_error_in_success";
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
-}
-
-fn unreachable(model: &Model, e: &FetchError) -> Failure {
-    let message = format!("the provider {:?} gave no answer: {e}", model.provider.name);
-    let passed = Err(failed(message, e.is_timeout(), e.as_str()));
-    Failure { reason: e.as_str(), status: None, retry_after: None, next: true, passed: Box::new(passed) }
-}
-
-fn broken(model: &Model, reason: &'static str) -> Failure {
-    let message =
-        format!("the stream of the provider {:?} broke before its first content: {reason}", model.provider.name);
-    let passed = Err(failed(message, reason.ends_with("timeout"), reason));
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
-}
-
-fn garbage(model: &Model, what: &str) -> Failure {
-    let reason = "provider_garbage";
-    let message = format!("the provider {:?} sent {what}", model.provider.name);
-    let passed = Err(failed(message, false, reason));
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
-}
-
-fn failed(message: String, timeout: bool, reason: &'static str) -> AiError {
-    AiError::Provider { message, timeout, reason }
 }

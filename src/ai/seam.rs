@@ -80,6 +80,10 @@ pub trait Ticket: Send {
 pub trait SemanticLookup: Send + Sync {
     /// Looks for an answer to the same question in other words.
     async fn lookup(&self, query: &Query) -> Lookup;
+
+    /// A place for an answer without looking for an older one: filing under it replaces the entry of the same text.
+    /// The error is the reason of a bypass.
+    async fn ticket(&self, query: &Query) -> Result<Box<dyn Ticket>, &'static str>;
 }
 
 /// Why a prompt is not for the semantic cache; `None` when it is.

@@ -4,10 +4,12 @@ use super::call::{CallRecord, Ending};
 use super::catalog::Model;
 use super::collapse::Lead;
 use super::exact::{ExactCache, Stored};
+use super::filings::Filings;
 use super::key::Key;
 use super::seam::{Answer, Ticket};
 use super::usage::Usage;
 use crate::base::clock::Clock;
+use crate::base::units::Money;
 use bytes::Bytes;
 use serde_json::Value;
 use std::sync::Arc;
@@ -18,8 +20,8 @@ use std::time::Duration;
 pub struct Files {
     /// The exact cache, the key and the time to live.
     pub exact: Option<(Key, Arc<ExactCache>, Option<Duration>)>,
-    /// The place that the semantic look-up reserved.
-    pub ticket: Option<Box<dyn Ticket>>,
+    /// The place that the semantic look-up reserved, and where its filing is counted.
+    pub ticket: Option<(Box<dyn Ticket>, Filings)>,
     /// Those who wait for the same answer.
     pub lead: Option<Lead>,
 }
@@ -57,11 +59,14 @@ impl Settle {
     /// recorded.
     pub fn complete(mut self, usage: Option<&Value>, answer: Option<(&Value, Bytes)>) {
         let now = self.clock.elapsed();
-        let usage = usage.and_then(Usage::from_openai);
-        let cost = usage.as_ref().zip(self.model.rate).map(|(u, rate)| rate.cost(u));
+        let (usage, cost) = self.bill(usage);
         let files = std::mem::take(&mut self.files);
         let mut kept = false;
-        if let Some((json, body)) = answer {
+        if answer.is_none()
+            && let Some(lead) = files.lead
+        {
+            lead.fail();
+        } else if let Some((json, body)) = answer {
             let stored = Arc::new(Stored {
                 body,
                 model: self.model.name.clone(),
@@ -82,21 +87,49 @@ impl Settle {
         });
     }
 
-    /// The answer broke off.
-    pub fn fail(self, reason: &'static str) {
+    /// The answer broke off. `usage` is what the provider had told until then: it bills broken answers, too.
+    pub fn fail(mut self, reason: &'static str, usage: Option<&Value>) {
+        if let Some(lead) = self.files.lead.take() {
+            lead.fail();
+        }
+        self.end(Ending::Failed(reason), usage);
+    }
+
+    /// The client left; `usage` as for `fail`.
+    pub fn leave(self, usage: Option<&Value>) {
+        self.end(Ending::ClientGone, usage);
+    }
+
+    /// The provider's turn: those who wait for the same answer wait with us.
+    pub fn asks(&self) {
+        if let Some(lead) = &self.files.lead {
+            lead.asks();
+        }
+    }
+
+    /// The client's turn: those who wait need not wait for it for long.
+    pub fn hands_over(&self) {
+        if let Some(lead) = &self.files.lead {
+            lead.hands_over();
+        }
+    }
+
+    fn end(&self, ending: Ending, usage: Option<&Value>) {
         let took = self.clock.elapsed().saturating_sub(self.started);
-        self.record.note(|c| (c.took, c.ending) = (Some(took), Ending::Failed(reason)));
+        let (usage, cost) = self.bill(usage);
+        self.record.note(|c| (c.usage, c.cost, c.took, c.ending) = (usage, cost, Some(took), ending));
+    }
+
+    fn bill(&self, usage: Option<&Value>) -> (Option<Usage>, Option<Money>) {
+        let usage = usage.and_then(Usage::from_openai);
+        let cost = usage.as_ref().zip(self.model.rate).map(|(u, rate)| rate.cost(u));
+        (usage, cost)
     }
 }
 
 impl Drop for Settle {
     fn drop(&mut self) {
-        let took = self.clock.elapsed().saturating_sub(self.started);
-        self.record.note(|c| {
-            if c.ending == Ending::Running {
-                (c.took, c.ending) = (Some(took), Ending::ClientGone);
-            }
-        });
+        self.record.client_left(self.clock.elapsed().saturating_sub(self.started));
     }
 }
 
@@ -108,10 +141,8 @@ fn file(files: Files, stored: &Arc<Stored>, json: &Value, stand_in: bool) -> boo
             cache.put(key, stored.clone(), ttl);
             kept = true;
         }
-        if let Some(ticket) = files.ticket.filter(|_| may_share(json)) {
-            let answer = shared(stored);
-            // Filing a vector takes milliseconds, for which no client should wait.
-            tokio::spawn(ticket.store(answer));
+        if let Some((ticket, filings)) = files.ticket.filter(|_| may_share(json)) {
+            filings.begin(ticket.store(shared(stored)));
             kept = true;
         }
     }

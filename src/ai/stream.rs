@@ -6,6 +6,7 @@ use super::provider::{ANSWER_BYTES_MAX, Live};
 use super::record::Recorder;
 use super::settle::Settle;
 use super::sse::{DONE, Frame, event};
+use super::verdict::{PROVIDER_AUTH, about_credentials, has_message};
 use crate::base::reply::{Broken, Chunks};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -49,6 +50,7 @@ impl LiveStream {
     /// A stream that has begun.
     pub fn new(live: Live, settle: Settle, hide_usage: bool) -> Self {
         let recorder = Recorder::new(ANSWER_BYTES_MAX);
+        settle.hands_over();
         LiveStream { state: State::Open(Box::new(Open { live, recorder, settle, hide_usage, bytes: 0 })) }
     }
 }
@@ -67,6 +69,7 @@ impl Chunks for LiveStream {
                 State::Ended => return None,
             };
             let mut out = BytesMut::new();
+            open.settle.asks();
             let step = match open.live.frames().await {
                 Ok(Some(frames)) => open.take(&frames, &mut out),
                 Ok(None) => open.clean_end(&mut out),
@@ -78,6 +81,9 @@ impl Chunks for LiveStream {
                 Step::Fail(reason, tell) => self.fail(reason, tell, &mut out),
             }
             if !out.is_empty() {
+                if let State::Open(open) = &self.state {
+                    open.settle.hands_over();
+                }
                 return Some(Ok(out.freeze()));
             }
         }
@@ -97,12 +103,23 @@ impl LiveStream {
 
     fn fail(&mut self, reason: &'static str, tell: bool, out: &mut BytesMut) {
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Broken(reason)) {
-            open.settle.fail(reason);
+            let Open { recorder, settle, .. } = *open;
+            settle.fail(reason, recorder.usage());
         }
         if tell {
             let message = format!("the provider's stream broke before the answer was complete: {reason}");
             let error = error_json(&message, "api_error", None, "provider_stream_broken");
             out.extend_from_slice(event(&error.to_string()).as_bytes());
+        }
+    }
+}
+
+impl Drop for LiveStream {
+    fn drop(&mut self) {
+        // The client left. What the provider has counted until then, it bills.
+        if let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) {
+            let Open { recorder, settle, .. } = *open;
+            settle.leave(recorder.usage());
         }
     }
 }
@@ -135,6 +152,12 @@ impl Open {
             return Step::Fail("provider_garbage", true);
         };
         if chunk.get("error").is_some_and(|e| !e.is_null()) {
+            if about_credentials(&chunk) {
+                return Step::Fail(PROVIDER_AUTH, true);
+            }
+            if !has_message(&chunk) {
+                return Step::Fail("provider_error_in_stream", true);
+            }
             out.extend_from_slice(&frame.raw);
             return Step::Fail("provider_error_in_stream", false);
         }

@@ -28,7 +28,8 @@ pub struct Station<'a> {
     pub body_bytes_max: usize,
 }
 
-/// Answers a model call. `None` when the client left meanwhile: everything it had set going is cancelled.
+/// Answers a model call. An error when the client left meanwhile: everything it had set going is cancelled, and the
+/// record tells how far it had come.
 pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<Reply> {
     let (prompt, directives) = match prepare(&s, session, ctx).await? {
         Ok(x) => x,
@@ -41,17 +42,18 @@ pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pin
         policy: ctx.plan.policy_revision.clone(),
         headers: session.req_header().headers.clone(),
     };
-    let reply = tokio::select! {
+    // Known before the answer is: a client that leaves must not take the traces of its call with it.
+    let record = Arc::new(CallRecord::default());
+    ctx.call = Some(Arc::clone(&record));
+    tokio::select! {
         biased;
-        r = s.gateway.answer(prompt, &directives, &context) => r,
+        reply = s.gateway.answer(prompt, &directives, &context, record) => Ok(reply),
         gone = reply::client_gone(session) => {
             ctx.reason = "client_gone";
             ctx.source = Source::Gateway;
-            return Err(gone);
+            Err(gone)
         }
-    };
-    ctx.call = reply.extensions.get::<Arc<CallRecord>>().cloned();
-    Ok(reply)
+    }
 }
 
 type Prepared = Result<(Prompt, AiDirectives), Box<Reply>>;
@@ -69,13 +71,21 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
         session.set_keepalive(None);
         return refuse(&AiError::TooLarge { bytes_max: s.body_bytes_max });
     };
-    let prompt = match prompt::parse(operation, body, s.body_bytes_max) {
+    let mut prompt = match prompt::parse(operation, body, s.body_bytes_max) {
         Ok(p) => p,
         Err(e) => return refuse(&e),
     };
-    if operation != Operation::Chat {
-        return Ok(Ok((prompt, AiDirectives::default())));
+    match operation {
+        Operation::Chat | Operation::Embeddings => Ok(decide(prompt, ctx)),
+        Operation::Models | Operation::Model => {
+            prompt.facts.model = prompt::model_in(&path).unwrap_or_default();
+            Ok(Ok((prompt, AiDirectives::default())))
+        }
     }
+}
+
+/// Asks `on_prompt`. For embeddings `semantic` means `exact`: there is nothing similar about two vectors' texts.
+fn decide(prompt: Prompt, ctx: &mut Ctx) -> Prepared {
     match policy::on_prompt(ctx, || facts(&prompt)) {
         Ok(PromptDecision::Continue(d)) => {
             ctx.notes.extend(d.notes);
@@ -85,13 +95,13 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
                 AiCache::Semantic => CacheMode::Semantic,
             });
             let (tier, model, threshold, ttl) = (d.tier, d.model, d.threshold, d.ttl);
-            Ok(Ok((prompt, AiDirectives { cache, tier, model, threshold, ttl })))
+            Ok((prompt, AiDirectives { cache, tier, model, threshold, ttl }))
         }
         Ok(PromptDecision::Refuse(r)) => {
             ctx.notes.extend(r.notes.clone());
-            Ok(Err(Box::new(refusal(r))))
+            Err(Box::new(refusal(r)))
         }
-        Err(reply) => Ok(Err(reply)),
+        Err(reply) => Err(reply),
     }
 }
 
@@ -150,7 +160,8 @@ fn facts(p: &Prompt) -> PromptFacts {
         text: f.text.clone(),
         system: f.system.clone(),
         model: f.model.clone(),
-        chars: f.text.chars().count(),
+        // The last user turn's for chat, all of the input's for embeddings.
+        chars: if p.operation == Operation::Chat { f.text.chars().count() } else { f.chars },
         turns: f.turns,
         tools: f.tools,
         messages: f.messages,

@@ -13,6 +13,7 @@ mod ab;
 mod admin;
 mod ai;
 mod ai_cache;
+mod ai_calls;
 mod auth;
 mod bots;
 mod cdn;

@@ -208,17 +208,38 @@ impl SemanticCache {
         (lookup, trace)
     }
 
-    async fn find(&self, q: &Query, trace: &mut LookupTrace) -> Result<Lookup, Bypass> {
+    /// The right to store an answer without looking for an older one; storing replaces the entry of the same text.
+    pub async fn ticket(&self, q: &Query) -> Result<Ticket, Bypass> {
+        let made = match tokio::time::timeout(self.limits.lookup, self.embed(q)).await {
+            Ok(Ok((text, vector))) => Ok(ticket(q, text, vector)),
+            Ok(Err(why)) => Err(why),
+            Err(_) => Err(Bypass::OutOfTime),
+        };
+        if let Err(why) = &made {
+            self.stats.count(&Lookup::Bypass(*why));
+        }
+        made
+    }
+
+    /// The normalised text and its vector.
+    async fn embed(&self, q: &Query) -> Result<(String, Arc<[f32]>), Bypass> {
         let text = text::normalise(&q.text)?;
-        let started = Instant::now();
-        let embedded = self.memo.embed(&q.tenant, &text).await;
-        trace.embed = started.elapsed();
-        let vector = embedded.map_err(|e| {
-            if let EmbedError::Failed(_) = &e {
-                tracing::warn!(error = %e, "semantic cache without vector");
+        match self.memo.embed(&q.tenant, &text).await {
+            Ok(vector) => Ok((text, vector)),
+            Err(e) => {
+                if let EmbedError::Failed(_) = &e {
+                    tracing::warn!(error = %e, "semantic cache without vector");
+                }
+                Err(Bypass::from(&e))
             }
-            Bypass::from(&e)
-        })?;
+        }
+    }
+
+    async fn find(&self, q: &Query, trace: &mut LookupTrace) -> Result<Lookup, Bypass> {
+        let started = Instant::now();
+        let embedded = self.embed(q).await;
+        trace.embed = started.elapsed();
+        let (text, vector) = embedded?;
         let now_unix = self.clock.unix_secs();
         let search = Search {
             partition: q.partition,
@@ -255,16 +276,7 @@ impl SemanticCache {
                 id: candidate.id.to_string(),
             });
         }
-        Lookup::Miss(Ticket {
-            partition: q.partition,
-            tenant: q.tenant.clone(),
-            model: q.model.clone(),
-            text,
-            vector,
-            ttl: q.ttl,
-            vetoed,
-            best,
-        })
+        Lookup::Miss(Ticket { vetoed, best, ..ticket(q, text, vector) })
     }
 
     /// Stores the model's answer. Call it after the answer has been sent; failures are logged and counted.
@@ -320,6 +332,19 @@ impl SemanticCache {
     /// Name and version of the embedding model.
     pub fn embedder_id(&self) -> &str {
         self.memo.embedder_id()
+    }
+}
+
+fn ticket(q: &Query, text: String, vector: Arc<[f32]>) -> Ticket {
+    Ticket {
+        partition: q.partition,
+        tenant: q.tenant.clone(),
+        model: q.model.clone(),
+        text,
+        vector,
+        ttl: q.ttl,
+        vetoed: None,
+        best: 0.0,
     }
 }
 

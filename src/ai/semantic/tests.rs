@@ -114,6 +114,19 @@ async fn purging_a_tenant_and_storing_twice() {
 }
 
 #[tokio::test]
+async fn a_ticket_without_a_look_up_replaces_the_entry() {
+    let cache = fake_cache(&Clock::manual());
+    let q = query(1, "How do I reset my password?");
+    learn(&cache, &q, "old").await;
+    let ticket = cache.ticket(&q).await.unwrap();
+    assert_eq!((cache.stats().hits, cache.stats().misses), (0, 1), "nothing was looked up");
+    cache.store(ticket, answer("new")).await;
+    assert_eq!(hit(cache.lookup(&q).await).answer, answer("new"));
+    assert_eq!(cache.purge(Delete::Tenant("t1".to_owned())).await.unwrap(), 1, "one entry, not two");
+    assert_eq!(cache.ticket(&query(1, "")).await.unwrap_err(), Bypass::TextEmpty);
+}
+
+#[tokio::test]
 async fn what_cannot_be_compared_or_kept_is_left_alone() {
     let cache = fake_cache(&Clock::manual());
     for (text, why) in [("", "text_empty"), ("yes please", "text_too_short")] {

@@ -123,62 +123,55 @@ async fn clients_can_narrow_the_caches_and_ask_for_a_fresh_answer() {
 }
 
 #[tokio::test]
-async fn identical_calls_in_flight_become_one() {
-    let gate = Arc::new(Notify::new());
-    let Act::Say(pieces) = good() else { panic!() };
-    let (w, p) = small_world([Act::Gated(gate.clone(), pieces)]).await;
-    let w = Arc::new(w);
-    let mut calls = Vec::new();
-    for i in 0..20 {
-        let w = w.clone();
-        let more = if i % 2 == 0 { "" } else { r#","stream":false"# };
-        calls.push(tokio::spawn(async move { w.ask(&ask_with("a", "hi", more)).await }));
-    }
-    until("the leader has asked", || p.calls() == 1).await;
-    gate.notify_one();
-    let mut sources = Vec::new();
-    for call in calls {
-        let seen = call.await.unwrap();
-        assert_eq!(seen.text, fixture("answer.json"));
-        sources.push(seen.source);
-    }
-    assert_eq!(p.calls(), 1);
-    assert_eq!(sources.iter().filter(|s| **s == Source::Provider).count(), 1);
-    assert!(w.in_flight.is_empty());
+async fn a_refresh_replaces_the_semantic_entry_too() {
+    let newer = fixture("answer.json").replace("chatcmpl-fixture-1", "chatcmpl-newer");
+    let (w, p) = small_world([good(), json_reply(200, &newer)]).await;
+    let body = ask_with("a", "boiling point of water", "");
+    w.ask_as(&body, &semantic(), &w.context).await;
+    w.in_flight.filings.settled().await;
+    let refresh = w.with_header("x-sluicegate-cache", "refresh");
+    let fresh = w.ask_as(&body, &semantic(), &refresh).await;
+    assert_eq!((fresh.source, fresh.header("cache-status")), (Source::Provider, "sluicegate; fwd=request; stored"));
+    w.in_flight.filings.settled().await;
+    assert_eq!(w.semantic.queries.lock().unwrap().len(), 1, "a refresh looks nothing up");
+    assert_eq!(w.semantic.stored.lock().unwrap().len(), 1, "and leaves no second entry");
+    let hit = w.ask_as(&ask_with("a", "when does water boil", ""), &semantic(), &w.context).await;
+    assert_eq!((hit.source, hit.text, p.calls()), (Source::AiSemantic, newer, 2));
 }
 
 #[tokio::test]
-async fn followers_elect_another_leader_when_the_first_leaves_or_fails() {
-    let gate = Arc::new(Notify::new());
-    let (w, p) = small_world([Act::Gated(gate.clone(), vec![]), Act::Close, Act::Close, good()]).await;
-    let w = Arc::new(w);
-    let ask = || {
-        let w = w.clone();
-        tokio::spawn(async move { w.ask(&ask_with("a", "hi", "")).await })
-    };
-    let leader = ask();
-    until("the leader has asked", || p.calls() == 1).await;
-    let followers = [ask(), ask(), ask()];
-    tokio::task::yield_now().await;
-    leader.abort();
-    let mut statuses = Vec::new();
-    for f in followers {
-        statuses.push(f.await.unwrap().status);
+async fn a_script_can_only_tighten_the_threshold() {
+    let (w, _p) = small_world([good()]).await;
+    for (script, used) in [(0.5, 0.9), (0.97, 0.97), (f32::NAN, 0.9)] {
+        let directives = AiDirectives { threshold: Some(script), ..semantic() };
+        w.ask_as(&ask_with("a", &format!("what is {script}"), ""), &directives, &w.context).await;
+        assert_eq!(w.semantic.queries.lock().unwrap().pop().unwrap().threshold, used, "{script}");
     }
-    statuses.sort_unstable();
-    // Two leaders met a provider that hung up, the last one got the answer.
-    assert_eq!((statuses, p.calls()), (vec![200, 502, 502], 4));
 }
 
 #[tokio::test]
-async fn bypassed_calls_never_collapse() {
+async fn another_openai_beta_is_another_request() {
     let (w, p) = small_world([good()]).await;
-    let context = w.with_header("x-sluicegate-cache", "off");
     let body = ask_with("a", "hi", "");
-    let directives = exact_only();
-    let asks = (0..5).map(|_| w.ask_as(&body, &directives, &context));
-    for ask in asks {
-        assert_eq!(ask.await.source, Source::Provider);
+    let beta = w.with_header("openai-beta", "assistants=v2");
+    for (context, calls) in [(&w.context, 1), (&beta, 2), (&beta, 2), (&w.context, 2)] {
+        w.ask_as(&body, &exact_only(), context).await;
+        assert_eq!(p.calls(), calls);
     }
-    assert_eq!(p.calls(), 5);
+}
+
+#[tokio::test]
+async fn settled_waits_for_what_is_being_filed() {
+    let (w, _p) = small_world([good()]).await;
+    let gate = Arc::new(Notify::new());
+    *w.semantic.gate.lock().unwrap() = Some(gate.clone());
+    let cache = AnswerCache { exact: None, semantic: None, in_flight: w.in_flight.clone() };
+    cache.settled().await;
+    w.ask_as(&ask_with("a", "hi", ""), &semantic(), &w.context).await;
+    let mut settled = std::pin::pin!(cache.settled());
+    assert!(tokio::time::timeout(Duration::from_millis(50), settled.as_mut()).await.is_err());
+    assert_eq!((w.in_flight.filings.pending(), w.semantic.stored.lock().unwrap().len()), (1, 0));
+    gate.notify_one();
+    settled.await;
+    assert_eq!((w.in_flight.filings.pending(), w.semantic.stored.lock().unwrap().len()), (0, 1));
 }

@@ -177,7 +177,7 @@ async fn unknown_and_disallowed_models_are_404_with_a_suggestion() {
 async fn models_lists_what_the_route_offers() {
     let (w, _p) = small_world([good()]).await;
     let list = prompt::parse(Operation::Models, Bytes::new(), 0).unwrap();
-    let seen = read(w.gateway.answer(list, &AiDirectives::default(), &w.context).await).await;
+    let seen = read(w.reply_as(list, &AiDirectives::default(), &w.context).await).await;
     let json = seen.json();
     let ids: Vec<_> = json["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
     assert_eq!((json["object"].as_str().unwrap(), ids), ("list", vec!["a", "b", "best", "cheap", "auto"]));
@@ -189,8 +189,8 @@ async fn embeddings_pass_and_are_cached() {
     let answer = r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"usage":{"prompt_tokens":3,"total_tokens":3}}"#;
     let (w, p) = small_world([json_reply(200, answer)]).await;
     let ask = || prompt::parse(Operation::Embeddings, Bytes::from(r#"{"model":"a","input":"x"}"#), 999).unwrap();
-    let first = read(w.gateway.answer(ask(), &AiDirectives::default(), &w.context).await).await;
-    let again = read(w.gateway.answer(ask(), &AiDirectives::default(), &w.context).await).await;
+    let first = read(w.reply_as(ask(), &AiDirectives::default(), &w.context).await).await;
+    let again = read(w.reply_as(ask(), &AiDirectives::default(), &w.context).await).await;
     assert_eq!((first.text.as_str(), again.text.as_str()), (answer, answer));
     assert_eq!((first.source, again.source, p.calls()), (Source::Provider, Source::AiExact, 1));
     assert!(p.seen()[0].starts_with("POST /v1/embeddings") && body_of(&p.seen()[0]).contains("up-a"));

@@ -6,7 +6,7 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-const SCOPE: Scope<'static> = Scope { tenant: "t", route: "r", policy: "p", target: "m" };
+const SCOPE: Scope<'static> = Scope { tenant: "t", route: "r", policy: "p", target: "m", beta: b"" };
 
 fn exact(v: &Value) -> key::Key {
     key::exact(&chat(&v.to_string()), &SCOPE)

@@ -1,10 +1,13 @@
 //! Tests of the AI organ; here the scripted provider, which counts its calls, and the gateway around it.
 
 mod caching;
+mod collapsing;
 mod fallback;
 mod keys;
+mod leaving;
 mod reading;
 mod streaming;
+mod verdicts;
 
 use super::seam::{Answer, Hit, Lookup, Query, SemanticLookup, Ticket};
 use super::*;
@@ -146,20 +149,38 @@ pub fn good() -> Act {
 #[derive(Default)]
 pub struct FakeSemantic {
     pub queries: Mutex<Vec<Query>>,
-    pub stored: Arc<Mutex<Vec<(Query, Answer)>>>,
+    pub stored: Entries,
+    /// Filing waits for this.
+    pub gate: Mutex<Option<Arc<Notify>>>,
 }
 
-struct FakeTicket(Arc<Mutex<Vec<(Query, Answer)>>>, Query);
+type Entries = Arc<Mutex<Vec<(Query, Answer)>>>;
+
+struct FakeTicket(Entries, Query, Option<Arc<Notify>>);
+
+impl FakeSemantic {
+    fn place(&self, q: &Query) -> Box<dyn Ticket> {
+        Box::new(FakeTicket(self.stored.clone(), q.clone(), self.gate.lock().unwrap().clone()))
+    }
+}
 
 #[async_trait]
 impl Ticket for FakeTicket {
     async fn store(self: Box<Self>, answer: Answer) {
-        self.0.lock().unwrap().push((self.1.clone(), answer));
+        if let Some(gate) = &self.2 {
+            gate.notified().await;
+        }
+        let mut stored = self.0.lock().unwrap();
+        stored.retain(|(q, _)| (q.partition, &q.text) != (self.1.partition, &self.1.text));
+        stored.push((self.1.clone(), answer));
     }
 }
 
 #[async_trait]
 impl SemanticLookup for FakeSemantic {
+    async fn ticket(&self, q: &Query) -> Result<Box<dyn Ticket>, &'static str> {
+        Ok(self.place(q))
+    }
     async fn lookup(&self, q: &Query) -> Lookup {
         self.queries.lock().unwrap().push(q.clone());
         let stored = self.stored.lock().unwrap();
@@ -168,7 +189,7 @@ impl SemanticLookup for FakeSemantic {
                 let age = Duration::from_secs(7);
                 Lookup::Hit(Hit { answer: a.clone(), score: 0.93, age, id: "e1".into() })
             }
-            None => Lookup::Miss(Box::new(FakeTicket(self.stored.clone(), q.clone()))),
+            None => Lookup::Miss(self.place(q)),
         }
     }
 }
@@ -263,8 +284,7 @@ impl Seen {
 }
 
 /// Reads a reply to its end.
-pub async fn read(reply: Reply) -> Seen {
-    let record = reply.extensions.get::<Arc<CallRecord>>().unwrap().clone();
+pub async fn read((reply, record): (Reply, Arc<CallRecord>)) -> Seen {
     let (mut text, mut clean) = (Vec::new(), true);
     match reply.body {
         Body::Empty => {}
@@ -287,7 +307,16 @@ impl World {
         self.ask_as(body, &exact_only(), &self.context).await
     }
     pub async fn ask_as(&self, body: &str, directives: &AiDirectives, context: &Context) -> Seen {
-        read(self.gateway.answer(chat(body), directives, context).await).await
+        read(self.reply_as(chat(body), directives, context).await).await
+    }
+    pub async fn reply_as(
+        &self,
+        prompt: Prompt,
+        directives: &AiDirectives,
+        context: &Context,
+    ) -> (Reply, Arc<CallRecord>) {
+        let record = Arc::new(CallRecord::default());
+        (self.gateway.answer(prompt, directives, context, record.clone()).await, record)
     }
     pub fn with_header(&self, name: &'static str, value: &'static str) -> Context {
         let mut context = self.context.clone();

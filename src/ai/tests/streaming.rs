@@ -120,7 +120,7 @@ async fn each_frame_reaches_the_client_before_the_next_is_produced() {
         }
     });
     let w = world(&p, &p);
-    let reply = w.gateway.answer(chat(&streamed("").replace("auto", "b")), &exact_only(), &w.context).await;
+    let (reply, _) = w.reply_as(chat(&streamed("").replace("auto", "b")), &exact_only(), &w.context).await;
     let Body::Stream(mut body) = reply.body else { panic!() };
     for frame in [TEXT, TEXT, STOP, DONE] {
         assert_eq!(body.next().await.unwrap().unwrap(), frame);
@@ -136,8 +136,7 @@ async fn a_client_that_leaves_cancels_the_provider_and_frees_the_followers() {
     let p = Provider::start([hang, good()]).await;
     let w = Arc::new(world(&p, &p));
     let body = streamed("").replace("auto", "b");
-    let reply = w.gateway.answer(chat(&body), &exact_only(), &w.context).await;
-    let record = reply.extensions.get::<Arc<CallRecord>>().unwrap().clone();
+    let (reply, record) = w.reply_as(chat(&body), &exact_only(), &w.context).await;
     let follower = {
         let (w, body) = (w.clone(), body.clone());
         tokio::spawn(async move { w.ask(&body).await })

@@ -27,6 +27,8 @@ const LOG_FILE_BYTES: usize = 16 << 20;
 const LOG_FILES_MAX: usize = 8;
 /// Space of deleted points is given back after so many deletions.
 const VACUUM_AFTER: u64 = 10_000;
+/// Pause between two tries to open the shard again after a try has failed.
+const REOPEN_PAUSE: Duration = Duration::from_secs(2);
 
 /// Where and how much.
 #[derive(Debug, Clone)]
@@ -43,7 +45,7 @@ pub struct EdgeOptions {
 
 /// The store. Dropping it writes everything to disk and frees the folder.
 pub struct EdgeStore {
-    /// `None` only while the writer reopens the shard, and at the end.
+    /// `None` while the writer reopens the shard or has failed to, and at the end.
     shard: Arc<RwLock<Option<Shard>>>,
     searches: Arc<Semaphore>,
     jobs: Option<SyncSender<Job>>,
@@ -83,6 +85,7 @@ impl EdgeStore {
             entries_max: u64::try_from(options.entries_max.max(1)).unwrap_or(u64::MAX),
             deleted: 0,
             unflushed_since: None,
+            failed_at: None,
             _lock: lock,
         };
         let writer = std::thread::Builder::new()
@@ -164,6 +167,8 @@ struct Writer {
     /// Points deleted since the last vacuum.
     deleted: u64,
     unflushed_since: Option<Instant>,
+    /// When the shard could last not be reopened.
+    failed_at: Option<Instant>,
     /// Held for as long as the thread runs.
     _lock: File,
 }
@@ -171,6 +176,7 @@ struct Writer {
 impl Writer {
     fn run(mut self, waiting: &Receiver<Job>) {
         loop {
+            self.revive();
             let patience = self.unflushed_since.map_or(FLUSH_AFTER, |t| FLUSH_AFTER.saturating_sub(t.elapsed()));
             match waiting.recv_timeout(patience) {
                 Ok(job) => self.work(job, waiting),
@@ -290,14 +296,31 @@ impl Writer {
         }
     }
 
+    /// Opens a shard that is closed because it could not be reopened, a pause after the last try. It does not take a
+    /// change to get here: searches fail meanwhile, and who finds nothing may not store anything either.
+    fn revive(&mut self) {
+        let closed = self.shard.read().unwrap_or_else(PoisonError::into_inner).is_none();
+        if closed && self.failed_at.is_none_or(|t| t.elapsed() >= REOPEN_PAUSE) {
+            self.reopen();
+        }
+    }
+
     /// Closes and opens the shard, which shortens the log. Searches wait a moment; they have a time limit.
     fn reopen(&mut self) {
         let mut slot = self.shard.write().unwrap_or_else(PoisonError::into_inner);
         let old = slot.take();
         let closed = catch_unwind(AssertUnwindSafe(|| drop(old)));
         match Shard::open(&self.place) {
-            Ok(shard) => *slot = Some(shard),
-            Err(error) => tracing::error!(%error, clean = closed.is_ok(), "vector store could not be reopened"),
+            Ok(shard) => {
+                if self.failed_at.take().is_some() {
+                    tracing::info!(path = %self.place.path.display(), "vector store open again");
+                }
+                *slot = Some(shard);
+            }
+            Err(error) => {
+                self.failed_at = Some(Instant::now());
+                tracing::error!(%error, clean = closed.is_ok(), "vector store could not be reopened");
+            }
         }
     }
 

@@ -167,3 +167,36 @@ async fn many_at_once() {
     }
     assert_eq!(store.count().await.unwrap(), 16 * 18);
 }
+
+/// A shard that could not be reopened is tried again until it can, even when nothing is written meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_could_not_be_reopened_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EdgeStore::open(&options(dir.path())).unwrap();
+    store.upsert(point(7, 1)).await.unwrap();
+    store.flush().await.unwrap();
+    let (folder, away) = (dir.path().join("c"), dir.path().join("away"));
+    {
+        let mut slot = store.shard.write().unwrap();
+        drop(slot.take());
+        std::fs::rename(&folder, &away).unwrap();
+        std::fs::write(&folder, "in the way").unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // The writer tries before each order that it takes, so the second answer comes after a try in vain.
+    for _ in 0..2 {
+        assert!(store.count().await.is_err());
+    }
+    assert!(store.search(search([7; 32], vector(1))).await.is_err());
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&away, &folder).unwrap();
+    loop {
+        match store.search(search([7; 32], vector(1))).await {
+            Ok(found) => break assert_eq!(found.len(), 1),
+            Err(_) => assert!(Instant::now() < deadline, "the store stays closed"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    store.upsert(point(7, 2)).await.unwrap();
+    assert_eq!(store.count().await.unwrap(), 2);
+}
