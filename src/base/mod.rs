@@ -4,6 +4,7 @@ pub mod authority;
 pub mod client;
 pub mod clock;
 pub mod ids;
+pub mod path;
 pub mod reply;
 pub mod source;
 pub mod units;

@@ -70,7 +70,7 @@ pub fn freshness(answer: &Answer<'_>, cc: &CacheControl) -> Result<Freshness, No
     let (stale_while_revalidate, stale_if_error) = stale_windows(answer, cc);
     let f = Freshness { lifetime, initial_age, stale_while_revalidate, stale_if_error, from };
     let has_validator = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
-    let stale_max = f.lifetime + f.stale_while_revalidate.max(f.stale_if_error);
+    let stale_max = f.lifetime.saturating_add(f.stale_while_revalidate.max(f.stale_if_error));
     if stale_max <= f.initial_age && !has_validator { Err(NoStore::Stale) } else { Ok(f) }
 }
 

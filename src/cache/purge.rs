@@ -29,7 +29,9 @@ pub fn key_of(url: &str, rules: &KeyRules) -> Result<Key, PurgeError> {
         _ => return Err(bad()),
     };
     let authority = uri.authority().filter(|a| !a.as_str().contains('@') && !a.host().is_empty()).ok_or_else(bad)?;
-    let target = uri.path_and_query().map_or("/", |p| p.as_str());
+    // The spelling under which requests are filed.
+    let path = crate::base::path::normalise(uri.path()).map_err(|_| bad())?;
+    let target = uri.query().map_or_else(|| path.to_string(), |q| format!("{path}?{q}"));
     Ok(Key::of_url(&Place::of(tls, authority.as_str(), target.as_bytes()), rules))
 }
 

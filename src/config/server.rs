@@ -13,7 +13,7 @@ pub struct Server {
     pub threads: usize,
     /// How long requests in flight may go on after SIGTERM; the process leaves as soon as the last one ends.
     pub grace_period: Dur,
-    /// Addresses (CIDR) of proxies whose `X-Forwarded-*`, `Forwarded` and `X-Request-Id` are believed.
+    /// Addresses (CIDR) of proxies whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Request-Id` are believed.
     pub trusted_proxies: Vec<String>,
     /// Total time a client may take to send a request header (and to finish a TLS handshake).
     pub header_timeout: Dur,

@@ -28,7 +28,7 @@ pub struct Record<'a> {
     pub scheme: &'a str,
     /// Host asked for.
     pub host: &'a str,
-    /// Path; the query is kept apart, because it may hold secrets.
+    /// Path. The query is left out, because it may hold secrets.
     pub path: &'a str,
     /// HTTP version.
     pub version: &'a str,
@@ -161,7 +161,7 @@ fn combined(r: &Record<'_>) -> String {
         "{} - {} [{}] \"{} {} {}\" {} {} \"{}\" \"{}\"",
         r.client,
         escaped(r.user.as_deref().unwrap_or("-")),
-        r.time,
+        clf_time(&r.time),
         escaped(r.method),
         escaped(r.path),
         r.version,
@@ -170,6 +170,12 @@ fn combined(r: &Record<'_>) -> String {
         escaped(r.referer),
         escaped(r.user_agent),
     )
+}
+
+/// `10/Oct/2000:13:55:36 +0000`, as readers of the combined format want it.
+fn clf_time(rfc3339: &str) -> String {
+    let form = time::macros::format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
+    OffsetDateTime::parse(rfc3339, &Rfc3339).ok().and_then(|t| t.format(form).ok()).unwrap_or_default()
 }
 
 struct Sink {
@@ -276,6 +282,23 @@ mod tests {
         log.write(&Record::default());
         log.flush();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn the_combined_format_is_what_log_readers_expect() {
+        let r = Record {
+            time: "2026-11-20T10:11:12.5Z".into(),
+            client: "192.0.2.7".into(),
+            method: "GET",
+            path: "/a",
+            version: "HTTP/1.1",
+            status: 200,
+            bytes: 5,
+            user_agent: "curl",
+            ..Record::default()
+        };
+        let line = "192.0.2.7 - - [20/Nov/2026:10:11:12 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"curl\"";
+        assert_eq!(combined(&r), line);
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn build(c: &Config, base: &Path, mut files: Vec<PathBuf>, shared: &Arc<Shared>)
         ai: organs.gateway,
         ai_body_bytes_max: c.ai.max_body.as_usize(),
         grace: c.server.grace_period.0,
+        io_timeout: c.server.io_timeout.0,
         stores: organs.stores,
         log: organs.log,
         files,

@@ -59,6 +59,8 @@ pub struct Plan {
     pub metrics: Arc<Metrics>,
     /// Largest body on AI routes that set none of their own.
     pub ai_body_bytes_max: usize,
+    /// Pause allowed inside a body or an answer.
+    pub io_timeout: std::time::Duration,
     /// How long requests in flight may go on when the process drains.
     pub grace: std::time::Duration,
     /// HTTP caches by name.

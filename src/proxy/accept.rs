@@ -2,10 +2,10 @@
 //! (HTTP/1 heads were judged byte by byte in `server/h1guard.rs`; HTTP/2 comes here as a parsed head).
 
 use super::ctx::Ctx;
-use super::path;
+use super::upstream::nominated;
 use crate::base::authority::valid_authority;
-use crate::base::{client, ids};
-use http::{Version, header};
+use crate::base::{client, ids, path};
+use http::{HeaderName, Version, header};
 use pingora_proxy::Session;
 use std::borrow::Cow;
 
@@ -18,9 +18,41 @@ const FIELDS_MAX: usize = 100;
 pub fn accept(session: &mut Session, ctx: &mut Ctx) {
     ctx.background = session.subrequest_ctx.is_some();
     identify(session, ctx);
-    if let Err(refusal) = authority(session, ctx).and_then(|()| target(session, ctx)) {
+    let checked = authority(session, ctx).and_then(|()| target(session, ctx)).and_then(|()| fields(session));
+    if let Err(refusal) = checked {
         ctx.refused = Some(refusal);
     }
+    // HTTP/1 sessions got their limits from the listener; streams of HTTP/2 are made by Pingora and get them here.
+    session.set_write_timeout(Some(ctx.plan.io_timeout));
+    session.set_total_drain_timeout(Some(ctx.plan.io_timeout));
+}
+
+/// Fields that give a message its shape or its sender; no `Connection` field may take them away.
+const VITAL: [HeaderName; 5] =
+    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::AUTHORIZATION, header::COOKIE];
+
+/// RFC 9110 §7.6.1: what `Connection` names is for this hop only. It is taken away before routes, keys and variants see
+/// it, for the origin will not see it either. RFC 9113 §8.2.3: cookie crumbs become one field.
+fn fields(session: &mut Session) -> Result<(), Refusal> {
+    let req = session.req_header();
+    if req.headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = nominated(&req.headers).collect();
+        if named.iter().any(|n| VITAL.contains(n)) {
+            return Err((400, "bad_connection"));
+        }
+        let of_the_hop = [header::UPGRADE, header::CONNECTION, HeaderName::from_static("keep-alive")];
+        for n in named.iter().filter(|n| !of_the_hop.contains(n)) {
+            session.req_header_mut().remove_header(n);
+        }
+    }
+    let req = session.req_header();
+    if req.version == Version::HTTP_2 && req.headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let crumbs: Vec<&[u8]> = req.headers.get_all(header::COOKIE).iter().map(|v| v.as_bytes()).collect();
+        let whole = http::HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| (400, "bad_field_line"))?;
+        // A name that was in the map goes in again.
+        let _ = session.req_header_mut().insert_header(header::COOKIE, whole);
+    }
+    Ok(())
 }
 
 fn identify(session: &mut Session, ctx: &mut Ctx) {
@@ -62,13 +94,20 @@ fn authority(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refusal> {
     let host = in_field.or(in_target);
     match host {
         Some(h) if valid_authority(h) => {
-            ctx.authority = String::from_utf8_lossy(h).to_ascii_lowercase();
+            ctx.authority = rooted(&String::from_utf8_lossy(h).to_ascii_lowercase());
             Ok(())
         }
         // HTTP/1.0 knows no Host.
         None if req.version == Version::HTTP_10 || ctx.background => Ok(()),
         _ => Err((400, "bad_host")),
     }
+}
+
+/// `shop.example.` and `shop.example` are one host (RFC 3986 §3.2.2): routes and keys see it without the dot.
+fn rooted(authority: &str) -> String {
+    let host = super::ctx::host_of(authority);
+    let port = authority.get(host.len()..).unwrap_or_default();
+    format!("{}{port}", host.strip_suffix('.').unwrap_or(host))
 }
 
 /// Methods, framing fields and the path (RFC 9113 §8.1.1, §8.2.2; RFC 3986 §6.2.2).

@@ -7,10 +7,11 @@ use crate::cache::judge::{self, Asks, HitVerdict};
 use crate::cache::key::{Key, Place};
 use crate::cache::rules::{self, Answer, Bypass};
 use crate::cache::status::{CacheStatus, Fwd, ttl_secs};
+use crate::cache::store::{Purge, Store, Target};
 use crate::cache::{Directives, fast, merge, vary as variance};
 use crate::plan::{Route, RouteStore};
 use crate::policy::decision::{CacheUse, Storing};
-use http::{StatusCode, header};
+use http::{Method, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
@@ -62,6 +63,11 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
         ctx.cache.bypass = Some(why);
         return Ok(false);
     }
+    if !session.as_downstream_mut().is_body_empty() {
+        // An HTTP/2 GET can have a body without saying so in its header.
+        ctx.cache.bypass = Some(Bypass::Body);
+        return Ok(false);
+    }
     let key = key_of(session, ctx, cache);
     let now = SystemTime::now();
     let hit =
@@ -72,10 +78,9 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
     ctx.cache.outcome = "hit";
     ctx.cache.age = Some(Duration::from_secs(hit.object.age_secs(now)));
     let mut head = hit.response(now);
-    head.insert_header("cache-status", CacheStatus::hit(hit.object.ttl_secs(now)).render())?;
+    head.append_header("cache-status", CacheStatus::hit(hit.object.ttl_secs(now)).render())?;
     response::finish(&mut head, ctx)?;
-    let bodyless =
-        hit.not_modified || session.req_header().method == http::Method::HEAD || hit.object.body_bytes() == 0;
+    let bodyless = hit.not_modified || session.req_header().method == Method::HEAD || hit.object.body_bytes() == 0;
     session.write_response_header(Box::new(head), bodyless).await?;
     if bodyless {
         return Ok(true);
@@ -90,7 +95,12 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
 fn key_of(session: &Session, ctx: &Ctx, cache: &RouteStore) -> Key {
     let req = session.req_header();
     let place = Place::of(ctx.tls, &ctx.authority, req.raw_path());
-    Key::of(&place, &cache.rules.key, &req.headers, &ctx.directives.vary)
+    // Two routes may share a URL (a header or a method tells them apart), and a script may choose another upstream:
+    // their answers are different objects. A purge by URL finds them all.
+    let mut vary = ctx.directives.vary.clone();
+    vary.push(("route".to_owned(), ctx.route_name().to_owned()));
+    vary.extend(ctx.directives.upstream.iter().map(|u| ("upstream".to_owned(), u.clone())));
+    Key::of(&place, &cache.rules.key, &req.headers, &vary)
 }
 
 /// Switches Pingora's cache on, where the route has one and the request may use it.
@@ -155,11 +165,43 @@ pub fn from_origin(resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     response::apply(resp, &d.headers)
 }
 
+/// RFC 9111 §4.4: a successful unsafe request makes what is stored for its URL, and for the URLs of the same host that
+/// its answer names, invalid.
+pub async fn invalidate(session: &Session, resp: &ResponseHeader, ctx: &Ctx) {
+    let Some(cache) = store(ctx) else { return };
+    let req = session.req_header();
+    let safe = matches!(req.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+    if safe || !(resp.status.is_success() || resp.status.is_redirection()) {
+        return;
+    }
+    let mut targets = vec![req.raw_path().to_vec()];
+    for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        targets.extend(resp.headers.get(name).and_then(|v| same_host(v.as_bytes(), ctx)));
+    }
+    for target in targets {
+        let place = Place::of(ctx.tls, &ctx.authority, &target);
+        let key = Key::of_url(&place, &cache.rules.key);
+        let target = Target::Url(*key.hash(), key.url_bytes());
+        if let Err(error) = cache.store.adapter.store().purge(&target, Purge::Hard).await {
+            tracing::warn!(%error, "could not invalidate");
+        }
+    }
+}
+
+/// Path and query of a URL reference that stays on this host.
+fn same_host(reference: &[u8], ctx: &Ctx) -> Option<Vec<u8>> {
+    if reference.starts_with(b"/") && !reference.starts_with(b"//") {
+        return Some(reference.to_vec());
+    }
+    let uri: http::Uri = std::str::from_utf8(reference).ok()?.parse().ok()?;
+    let same = uri.authority()?.as_str().eq_ignore_ascii_case(&ctx.authority) && uri.scheme_str()? == ctx.scheme();
+    same.then(|| uri.path_and_query().map_or(b"/".to_vec(), |p| p.as_str().as_bytes().to_vec()))
+}
+
 /// May this answer be stored, and for how long? A 304 updates every field of what is stored (RFC 9111 §3.2); Pingora's
 /// own merge of five fields is done again from the stored header.
 pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
     let update = ctx.cache.update.take();
-    let Some(cache) = store(ctx) else { return Ok(RespCacheable::Uncacheable(NoCacheReason::Custom("no_cache_rule"))) };
     let merged = match (update, session.cache.maybe_cache_meta()) {
         (Some(update), Some(meta)) => match merge::merge_304(meta.response_header(), &update) {
             Ok(header) => Some(header),
@@ -167,9 +209,20 @@ pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Res
         },
         _ => None,
     };
+    if let Some(header) = &merged {
+        // The stored form has been asked about once; its lifetime is asked for again.
+        let d = policy::on_origin_response(header, ctx)?;
+        ctx.cache.script.pass |= d.store == Storing::Never;
+        ctx.cache.script.ttl = d.ttl;
+        ctx.cache.script.stale_while_revalidate = d.stale_while_revalidate;
+        ctx.cache.script.stale_if_error = d.stale_if_error;
+    }
+    let Some(cache) = store(ctx) else { return Ok(RespCacheable::Uncacheable(NoCacheReason::Custom("no_cache_rule"))) };
     let answer = Answer {
         header: merged.as_ref().unwrap_or(resp),
-        authorized: session.req_header().headers.contains_key(header::AUTHORIZATION),
+        // Credentials may come as a cookie or a parameter too: what counts is that the route asks for them.
+        authorized: session.req_header().headers.contains_key(header::AUTHORIZATION)
+            || ctx.route.as_ref().is_some_and(|r| r.auth.is_some()),
         now: SystemTime::now(),
         waited: ctx.cache.asked.map_or(Duration::ZERO, |a| a.elapsed()),
         route: &cache.rules,
@@ -189,9 +242,10 @@ pub fn vary(meta: &CacheMeta, req: &RequestHeader) -> Option<HashBinary> {
 
 /// May something stale be sent: while it is refreshed (`error` is none), or because the origin failed? Pingora has
 /// checked the windows of the stored object.
-pub fn may_be_stale(ctx: &mut Ctx, error: Option<&Error>) -> bool {
+pub fn may_be_stale(session: &Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
     match error {
-        None => !ctx.background,
+        // Pingora writes the refresh of an HTTP/2 request in a form that its own parser refuses: those wait instead.
+        None => !ctx.background && session.req_header().version != Version::HTTP_2,
         Some(e) => {
             ctx.error = Some(format!("{:?}", e.etype()));
             *e.esource() == ErrorSource::Upstream

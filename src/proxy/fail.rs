@@ -36,8 +36,10 @@ fn classify(e: &Error) -> (u16, &'static str) {
 /// Answers for a request that could not be carried out.
 pub async fn fail(session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
     let (status, reason) = classify(e);
-    ctx.error = Some(format!("{:?}: {}", e.etype(), e.root_etype().as_str()));
-    ctx.reason = reason;
+    ctx.error.get_or_insert_with(|| format!("{:?}: {}", e.etype(), e.root_etype().as_str()));
+    if session.response_written().is_none() || ctx.reason.is_empty() {
+        ctx.reason = reason;
+    }
     if session.response_written().is_some() || status == 0 {
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }

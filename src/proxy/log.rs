@@ -18,8 +18,12 @@ pub fn log(edge: &Edge, session: &Session, ctx: &mut Ctx) {
     let took = ctx.started.elapsed();
     let status = session.response_written().map_or(0, |r| r.status.as_u16());
     let bytes = u64::try_from(session.body_bytes_sent()).unwrap_or(u64::MAX);
-    // A client that left before its answer is nginx's 499.
-    let status = if status == 0 { 499 } else { status };
+    // Nothing was sent: the client left before its answer (nginx's 499), or we could not answer.
+    let status = match (status, ctx.reason) {
+        (0, "client_gone" | "client_too_slow" | "") => 499,
+        (0, _) => 500,
+        (sent, _) => sent,
+    };
     let metrics = ctx.route.as_ref().map_or(&edge.unrouted, |r| &r.metrics);
     metrics.observe(ctx.source, status, took, bytes);
     if let Some(call) = &ctx.call {

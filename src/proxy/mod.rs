@@ -6,7 +6,6 @@ pub mod cache;
 pub mod ctx;
 pub mod fail;
 pub mod log;
-pub mod path;
 pub mod policy;
 pub mod reply;
 pub mod request;
@@ -152,9 +151,15 @@ impl ProxyHttp for Spine {
         upstream::request(session, req, ctx)
     }
 
-    async fn upstream_response_filter(&self, _: &mut Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        resp: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         ctx.source = Source::Origin;
         response::clean(resp);
+        cache::invalidate(session, resp, ctx).await;
         cache::from_origin(resp, ctx)
     }
 
@@ -172,8 +177,8 @@ impl ProxyHttp for Spine {
         e
     }
 
-    fn should_serve_stale(&self, _: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
-        cache::may_be_stale(ctx, error)
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+        cache::may_be_stale(session, ctx, error)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {

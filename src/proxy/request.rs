@@ -58,9 +58,9 @@ async fn stations(edge: &Edge, session: &mut Session, ctx: &mut Ctx) -> Result<(
     to_https(edge, session, ctx)?;
     let route = route(session, ctx)?;
     body_limit(session, &route)?;
-    if let Some(rule) = &route.auth
-        && !ctx.background
-    {
+    // A refresh in the background carries its client's credentials: with them, and only with them, the script decides
+    // as it did for the client.
+    if let Some(rule) = &route.auth {
         authenticate(rule, session, ctx).await?;
     }
     if route.policy.is_some() {

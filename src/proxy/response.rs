@@ -15,6 +15,9 @@ const HOP_BY_HOP: [HeaderName; 4] = [
     HeaderName::from_static("proxy-authentication-info"),
 ];
 
+/// Prefix of our own fields: an origin does not speak for us.
+const OWN_PREFIX: &str = "x-sluicegate-";
+
 /// Cleans an origin's header before caches and clients see it.
 pub fn clean(resp: &mut ResponseHeader) {
     if resp.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -30,6 +33,10 @@ pub fn clean(resp: &mut ResponseHeader) {
         resp.remove_header(&header::CONNECTION);
     }
     for n in &HOP_BY_HOP {
+        resp.remove_header(n);
+    }
+    let ours: Vec<HeaderName> = resp.headers.keys().filter(|n| n.as_str().starts_with(OWN_PREFIX)).cloned().collect();
+    for n in &ours {
         resp.remove_header(n);
     }
     one_length(resp);

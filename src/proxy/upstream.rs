@@ -21,7 +21,29 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::PROXY_AUTHORIZATION,
 ];
 /// Fields that we alone set towards an origin: what a client sends under these names is never passed on.
-const OURS: [&str; 5] = ["x-real-ip", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "forwarded"];
+const OURS: [&str; 10] = [
+    "x-real-ip",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-scheme",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "forwarded",
+];
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Fields by which a client makes some origins answer for another URL or method than the one that the cache files the
+/// answer under.
+const OVERRIDES: [&str; 6] = [
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-host",
+];
 /// Prefix of our own fields.
 const OWN_PREFIX: &str = "x-sluicegate-";
 
@@ -41,6 +63,8 @@ pub fn peer(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     let peer = pool(ctx).and_then(|p| p.pick(ctx.tries));
     let peer = peer.ok_or_else(|| Error::explain(ErrorType::HTTPStatus(502), "no server in the upstream"))?;
     ctx.tries += 1;
+    // A retry sends the body again.
+    ctx.body_bytes = 0;
     ctx.upstream = peer._address.as_inet().copied();
     Ok(Box::new(peer))
 }
@@ -74,13 +98,9 @@ pub fn request(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora
     Ok(())
 }
 
-/// RFC 9110 §7.6.1: what `Connection` names goes no further than this hop.
+/// RFC 9110 §7.6.1: what belongs to this hop goes no further (what `Connection` names is gone since `accept`).
 fn strip(req: &mut RequestHeader) {
     let upgrade = is_websocket(req);
-    let named: Vec<HeaderName> = nominated(&req.headers).filter(|n| !(upgrade && *n == header::UPGRADE)).collect();
-    for n in named.iter().filter(|n| !is_framing(n)) {
-        req.remove_header(n);
-    }
     let te_trailers = req.headers.get(header::TE).is_some_and(|t| t.as_bytes().eq_ignore_ascii_case(b"trailers"));
     for n in &HOP_BY_HOP {
         // gRPC asks for trailers end to end; every other TE is this hop's business.
@@ -104,9 +124,24 @@ fn is_websocket(req: &RequestHeader) -> bool {
         && nominated(&req.headers).any(|n| n == header::UPGRADE)
 }
 
-/// A client must not make us drop what gives the message its shape and meaning.
-fn is_framing(n: &HeaderName) -> bool {
-    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::AUTHORIZATION, header::COOKIE].contains(n)
+/// Takes away what a client must not say: our own fields, their twins with underscores (which CGI and WSGI read as the
+/// same), and overrides where the answer may be stored.
+fn forget(req: &mut RequestHeader, ctx: &Ctx) {
+    let cached = ctx.route.as_ref().is_some_and(|r| r.cache.is_some());
+    let unwanted = |n: &HeaderName| {
+        let hyphened = n.as_str().replace('_', "-");
+        OURS.contains(&hyphened.as_str()) || (cached && OVERRIDES.contains(&hyphened.as_str()))
+    };
+    let found: Vec<HeaderName> = req.headers.keys().filter(|n| unwanted(n)).cloned().collect();
+    for n in &found {
+        req.remove_header(n);
+    }
+}
+
+/// All values of a list field as one.
+fn joined(headers: &http::HeaderMap, name: &HeaderName) -> Option<String> {
+    let all: Vec<&str> = headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).collect();
+    if all.is_empty() { None } else { Some(all.join(", ")) }
 }
 
 /// The names that `Connection` lists.
@@ -122,26 +157,19 @@ pub fn nominated(headers: &http::HeaderMap) -> impl Iterator<Item = HeaderName> 
 /// `Via` (RFC 9110 §7.6.3), `X-Forwarded-*`, `Forwarded` (RFC 7239) and the request id.
 fn tell(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
     let via = if session.req_header().version == Version::HTTP_2 { "2 sluicegate" } else { "1.1 sluicegate" };
-    match req.headers.get(header::VIA).and_then(|v| v.to_str().ok()) {
+    match joined(&req.headers, &header::VIA) {
         None => req.insert_header(header::VIA, HeaderValue::from_static(via))?,
-        Some(before) => {
-            let all = format!("{before}, {via}");
-            req.insert_header(header::VIA, all)?;
-        }
+        Some(before) => req.insert_header(header::VIA, format!("{before}, {via}"))?,
     }
     let client = ctx.client.to_string();
-    let before = req.headers.get("x-forwarded-for").and_then(|v| v.to_str().ok()).filter(|_| ctx.peer_trusted);
+    let before = joined(&req.headers, &X_FORWARDED_FOR).filter(|_| ctx.peer_trusted);
     let peer = session
         .client_addr()
         .and_then(|a| a.as_inet())
         .map_or_else(|| client.clone(), |a| a.ip().to_canonical().to_string());
     let chain = before.map_or_else(|| peer.clone(), |b| format!("{b}, {peer}"));
-    for n in OURS {
-        req.remove_header(n);
-    }
-    if req.headers.contains_key("x-forwarded-for") || !ctx.background {
-        req.insert_header("x-forwarded-for", chain)?;
-    }
+    forget(req, ctx);
+    req.insert_header(X_FORWARDED_FOR, chain)?;
     let node = if ctx.client.is_ipv6() { format!("\"[{client}]\"") } else { client.clone() };
     req.insert_header("forwarded", format!("for={node};host=\"{}\";proto={}", ctx.authority, ctx.scheme()))?;
     req.insert_header("x-real-ip", client)?;

@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+/// How long a refused client may take to read why.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves connections with an HTTP application (the proxy, or the admin port).
@@ -230,14 +232,15 @@ where
             body.len(),
             why.as_str(),
         );
-        io.close_with(answer.as_bytes()).await;
+        let _ = timeout(ANSWER_TIMEOUT, io.close_with(answer.as_bytes())).await;
         linger(io).await;
     }
 
     async fn too_slow(&self, io: &mut ClientIo, began: bool) {
         self.metrics.refused("header_timeout");
         if began {
-            io.close_with(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+            let answer = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = timeout(ANSWER_TIMEOUT, io.close_with(answer)).await;
         }
     }
 }

@@ -178,12 +178,9 @@ impl AsyncRead for ClientIo {
             ready!(self.inner().poll_read(cx, buf))?;
             buf.filled().len() - before
         } else {
-            let mut part = buf.take(want);
-            let target = part.initialize_unfilled();
-            let mut sub = ReadBuf::new(target);
-            ready!(self.inner().poll_read(cx, &mut sub))?;
-            let n = sub.filled().len();
-            // `part` borrowed the unfilled part of `buf`, which is initialised up to `n` now.
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(want));
+            ready!(self.inner().poll_read(cx, &mut part))?;
+            let n = part.filled().len();
             buf.advance(n);
             n
         };

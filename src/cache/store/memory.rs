@@ -82,6 +82,18 @@ impl MemoryStore {
         self.inner.limits
     }
 
+    /// Throws everything out; fills in flight go on. For a store that nobody will use any more.
+    pub fn clear(&self) {
+        for shard in 0..self.inner.shards() {
+            loop {
+                // The lock is not held while a body is freed.
+                let gone = self.inner.shard(shard).evict();
+                let Some(object) = gone else { break };
+                self.inner.forget([object]);
+            }
+        }
+    }
+
     /// The fast path: the whole, fresh object for this request, or `None` whenever anything else is needed (nothing
     /// stored, stale, still being filled, another key of the same hash). One lock and one `Arc` clone where nothing
     /// varies; with `Vary` the variant is worked out outside the lock, and a second look may follow.
