@@ -166,3 +166,6 @@ fn edge(e: &yaml::Edge, base: &Path, id: &str, dim: usize) -> Result<Arc<dyn Vec
 fn edge(_: &yaml::Edge, _: &Path, _: &str, _: usize) -> Result<Arc<dyn VectorStore>, String> {
     Err("this program was built without the feature `edge`; use a qdrant or memory store".to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ mod conf;
 mod harness;
 mod policy;
 mod proxy;
+mod reload;
 mod sdk;
 mod slow;
 mod tidy;
