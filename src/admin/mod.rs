@@ -66,6 +66,12 @@ impl Admin {
         if !self.allowed(headers) {
             return Answer::error(StatusCode::UNAUTHORIZED, "send the token: Authorization: Bearer …");
         }
+        if self.token.is_none() && from_a_web_page(method, headers) {
+            return Answer::error(
+                StatusCode::FORBIDDEN,
+                "not for web pages: without a token, calls come from tools only",
+            );
+        }
         let Some(body) = body else { return Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "body larger than 1 MiB") };
         match (method, path) {
             (&Method::GET, "/metrics") => self.metrics(),
@@ -126,6 +132,13 @@ impl HttpServerApp for Admin {
         let reusable = session.finish().await.ok()??;
         Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
     }
+}
+
+/// A page that an operator happens to look at must not reach the port on their own machine: browsers send `Origin` with
+/// whatever may change something, and say with `Sec-Fetch-Site` (Fetch Metadata) who asks.
+fn from_a_web_page(method: &Method, headers: &HeaderMap) -> bool {
+    let foreign = headers.get("sec-fetch-site").is_some_and(|v| v != "same-origin" && v != "none");
+    headers.contains_key(header::ORIGIN) || (method != Method::GET && foreign)
 }
 
 /// The body; the inner `None` when it is too large, the outer when the client is gone.

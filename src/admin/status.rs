@@ -2,6 +2,7 @@
 
 use crate::cache::store::Store;
 use crate::proxy::Edge;
+use prometheus::IntGaugeVec;
 use serde_json::{Value, json};
 use std::time::SystemTime;
 
@@ -79,13 +80,32 @@ fn answers(edge: &Edge) -> Value {
 /// Brings gauges up to date that nobody keeps while requests run.
 pub fn refresh_gauges(edge: &Edge) {
     let m = &edge.shared.metrics;
+    let set = |g: &IntGaugeVec, labels: &[&str], v: u64| {
+        g.with_label_values(labels).set(i64::try_from(v).unwrap_or(i64::MAX));
+    };
+    // Caches that a reload took away are no longer told about.
+    for g in [&m.cache_bytes, &m.cache_objects, &m.cache_evictions, &m.cache_hits, &m.cache_misses, &m.cache_stored] {
+        g.reset();
+    }
     for (name, store) in edge.shared.stores.all() {
         let s = store.adapter.store().stats();
-        let set = |g: &prometheus::IntGaugeVec, v: u64| {
-            g.with_label_values(&[&name]).set(i64::try_from(v).unwrap_or(i64::MAX))
-        };
-        set(&m.cache_bytes, s.bytes);
-        set(&m.cache_objects, s.objects);
-        set(&m.cache_evictions, s.evictions);
+        let name = [name.as_str()];
+        set(&m.cache_bytes, &name, s.bytes);
+        set(&m.cache_objects, &name, s.objects);
+        set(&m.cache_evictions, &name, s.evictions);
+        set(&m.cache_hits, &name, s.hits);
+        set(&m.cache_misses, &name, s.misses);
+        set(&m.cache_stored, &name, s.stored);
+    }
+    for g in [&m.ai.semantic, &m.ai.semantic_bypasses, &m.ai.semantic_vetoes] {
+        g.reset();
+    }
+    for (name, cache) in edge.shared.semantics.all() {
+        let s = cache.stats();
+        for (what, n) in [("hits", s.hits), ("misses", s.misses), ("stored", s.stored), ("not_stored", s.not_stored)] {
+            set(&m.ai.semantic, &[&name, what], n);
+        }
+        s.bypasses.iter().for_each(|(why, n)| set(&m.ai.semantic_bypasses, &[&name, why], *n));
+        s.vetoes.iter().for_each(|(guard, n)| set(&m.ai.semantic_vetoes, &[&name, guard], *n));
     }
 }

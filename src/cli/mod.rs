@@ -112,7 +112,7 @@ fn check(config: &Path) -> anyhow::Result<ExitCode> {
     // Key sets are fetched in the background by whoever holds them, which needs a runtime; nothing is bound.
     let runtime = runtime(1)?;
     let _inside = runtime.enter();
-    let shared = Arc::new(Shared::new(Metrics::new()?, Clock::system()));
+    let shared = Arc::new(Shared::for_check(Metrics::new()?, Clock::system()));
     match server::read(config, &shared) {
         Ok((loaded, plan)) => {
             for w in loaded.sources.locate(plan.warnings.clone()) {

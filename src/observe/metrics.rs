@@ -32,6 +32,12 @@ pub struct Metrics {
     pub cache_objects: IntGaugeVec,
     /// Objects evicted, by HTTP cache.
     pub cache_evictions: IntGaugeVec,
+    /// Look-ups that found an object, fresh or stale, by HTTP cache.
+    pub cache_hits: IntGaugeVec,
+    /// Look-ups that did not, by HTTP cache.
+    pub cache_misses: IntGaugeVec,
+    /// Objects stored, by HTTP cache.
+    pub cache_stored: IntGaugeVec,
     /// Purge calls, by result.
     pub purges: IntCounterVec,
     policy_calls: IntCounterVec,
@@ -67,6 +73,12 @@ pub struct AiMetrics {
     pub saved_ms: IntCounterVec,
     /// Time to the first token, by model.
     pub first_token_seconds: HistogramVec,
+    /// What the semantic caches did, by cache and result.
+    pub semantic: IntGaugeVec,
+    /// Prompts that were not looked up, by cache and reason.
+    pub semantic_bypasses: IntGaugeVec,
+    /// Near answers that a guard refused, by cache and guard.
+    pub semantic_vetoes: IntGaugeVec,
 }
 
 /// What a family is.
@@ -109,6 +121,9 @@ pub const FAMILIES: &[Family] = &[
     family(Gauge, "sluicegate_cache_bytes", "Bytes held", &["cache"]),
     family(Gauge, "sluicegate_cache_objects", "Objects held", &["cache"]),
     family(Gauge, "sluicegate_cache_evictions", "Objects evicted since the start", &["cache"]),
+    family(Gauge, "sluicegate_cache_hits", "Look-ups that found an object, since the cache was made", &["cache"]),
+    family(Gauge, "sluicegate_cache_misses", "Look-ups that did not, since the cache was made", &["cache"]),
+    family(Gauge, "sluicegate_cache_stored", "Objects stored since the cache was made", &["cache"]),
     family(Counter, "sluicegate_purges_total", "Purge calls", &["result"]),
     family(Counter, "sluicegate_policy_calls_total", "Hooks called", &["hook", "result"]),
     family(Buckets, "sluicegate_policy_seconds", "Time in a hook", &["hook"]),
@@ -122,6 +137,9 @@ pub const FAMILIES: &[Family] = &[
     family(Counter, "sluicegate_ai_saved_nano_usd_total", "Cost not spent, 1e-9 USD", &["source"]),
     family(Counter, "sluicegate_ai_saved_milliseconds_total", "Model time not spent", &["source"]),
     family(Buckets, "sluicegate_ai_first_token_seconds", "Time to the first token", &["model"]),
+    family(Gauge, "sluicegate_ai_semantic_lookups", "Semantic caches: hits, misses, stored", &["cache", "result"]),
+    family(Gauge, "sluicegate_ai_semantic_bypasses", "Prompts that were not looked up", &["cache", "reason"]),
+    family(Gauge, "sluicegate_ai_semantic_vetoes", "Near answers that a guard refused", &["cache", "guard"]),
     family(
         Counter,
         "sluicegate_access_log_lines_lost_total",
@@ -188,6 +206,9 @@ impl Metrics {
             cache_bytes: g(&r, "sluicegate_cache_bytes")?,
             cache_objects: g(&r, "sluicegate_cache_objects")?,
             cache_evictions: g(&r, "sluicegate_cache_evictions")?,
+            cache_hits: g(&r, "sluicegate_cache_hits")?,
+            cache_misses: g(&r, "sluicegate_cache_misses")?,
+            cache_stored: g(&r, "sluicegate_cache_stored")?,
             purges: c(&r, "sluicegate_purges_total")?,
             policy_calls: c(&r, "sluicegate_policy_calls_total")?,
             policy_seconds: h(&r, "sluicegate_policy_seconds")?,
@@ -243,6 +264,9 @@ impl AiMetrics {
             saved_nano_usd: c(r, "sluicegate_ai_saved_nano_usd_total")?,
             saved_ms: c(r, "sluicegate_ai_saved_milliseconds_total")?,
             first_token_seconds: h(r, "sluicegate_ai_first_token_seconds")?,
+            semantic: gauge(r, "sluicegate_ai_semantic_lookups")?,
+            semantic_bypasses: gauge(r, "sluicegate_ai_semantic_bypasses")?,
+            semantic_vetoes: gauge(r, "sluicegate_ai_semantic_vetoes")?,
         })
     }
 }

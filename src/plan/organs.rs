@@ -5,7 +5,7 @@ use super::{HttpStore, RouteStore};
 use crate::ai::catalog::Catalog;
 use crate::ai::collapse::InFlight;
 use crate::ai::exact::ExactCache;
-use crate::ai::{AnswerCache, Gateway, Semantic, price};
+use crate::ai::{AnswerCache, Gateway, Semantic, adapter, price};
 use crate::auth::jwks::{DOCUMENT_BYTES_MAX, JwksSource, split_url};
 use crate::auth::jwt::JwtVerifier;
 use crate::base::ids;
@@ -18,6 +18,8 @@ use crate::config::Config;
 use crate::config::ai::{AiRoute, PriceList};
 use crate::config::cache as yaml_cache;
 use crate::config::error::{Fault, unknown};
+use crate::config::observability::AccessLogSetting;
+use crate::config::semantic as yaml_semantic;
 use crate::fetch::{Endpoint, Fetcher};
 use crate::observe::access_log::Log;
 use crate::policy::{Limits, Names, Policy};
@@ -118,8 +120,9 @@ impl Making<'_> {
 
     fn pools(&mut self) -> BTreeMap<String, Arc<Pool>> {
         let mut out = BTreeMap::new();
+        let clock = &self.shared.clock;
         for (name, u) in &self.c.upstreams {
-            match self.shared.pools.get(name, u, || Pool::new(name, u).map(Arc::new)) {
+            match self.shared.pools.get(name, u, || Pool::new(name, u, clock.clone()).map(Arc::new)) {
                 Ok(p) => drop(out.insert(name.clone(), p)),
                 Err(list) => {
                     for (i, e) in list {
@@ -182,12 +185,25 @@ impl Making<'_> {
 
     fn log(&mut self) -> Option<Log> {
         let setting = &self.c.observability.access_log;
+        if self.shared.check_only {
+            self.check_log(setting);
+            return None;
+        }
         match self.shared.logs.get("access", setting, || Log::open(setting)) {
             Ok(l) => l,
             Err(e) => {
                 self.fault("observability.access_log.output", e.to_string());
                 None
             }
+        }
+    }
+
+    /// The file itself is made at the start.
+    fn check_log(&mut self, setting: &AccessLogSetting) {
+        let AccessLogSetting::On(log) = setting else { return };
+        let folder = std::path::absolute(&log.output).ok().and_then(|p| p.parent().map(Path::to_owned));
+        if log.output != "stdout" && !folder.is_some_and(|f| f.is_dir()) {
+            self.fault("observability.access_log.output", format!("the folder of {} does not exist", log.output));
         }
     }
 
@@ -269,9 +285,10 @@ impl Making<'_> {
     fn answer_caches(&mut self) -> BTreeMap<String, Arc<AnswerCache>> {
         let mut out = BTreeMap::new();
         for (name, a) in &self.c.ai.caches {
+            let made_of = (a, a.semantic.as_ref().map(|s| super::semantic::made_of(s, self.c)));
             let semantic = match &a.semantic {
                 None => None,
-                Some(s) => match self.semantic(name, s) {
+                Some(s) => match self.semantic(name, s, &made_of) {
                     Some(made) => Some(made),
                     None => continue,
                 },
@@ -281,23 +298,36 @@ impl Making<'_> {
                 let exact = a.exact.as_ref().map(|e| Arc::new(ExactCache::new(e, clock)));
                 Ok::<_, ()>(Arc::new(AnswerCache { exact, semantic, in_flight: Arc::new(InFlight::default()) }))
             };
-            if let Ok(made) = self.shared.answers.get(name, &(a, &self.c.ai.embedders, &self.c.ai.vector_stores), make)
-            {
+            if let Ok(made) = self.shared.answers.get(name, &made_of, make) {
                 out.insert(name.clone(), made);
             }
         }
         out
     }
 
-    fn semantic(&mut self, cache: &str, s: &crate::config::semantic::Semantic) -> Option<Semantic> {
-        let at = format!("ai.caches.{cache}.semantic");
-        match super::semantic::open(s, self.c, self.base, self.shared) {
+    fn semantic<F: serde::Serialize>(
+        &mut self,
+        name: &str,
+        s: &yaml_semantic::Semantic,
+        made_of: &F,
+    ) -> Option<Semantic> {
+        let (c, base, shared) = (self.c, self.base, self.shared);
+        let made = if shared.check_only {
+            super::semantic::check(s, c, base).map(|()| None)
+        } else {
+            // Opened in any case, so that what it stands on is known to be in use.
+            super::semantic::open(s, c, base, shared)
+                .and_then(|new| shared.semantics.get(name, made_of, || Ok(new)))
+                .map(Some)
+        };
+        match made {
             Ok(cache) => {
-                let tenants_share = s.scope == crate::config::semantic::Scope::Route;
+                let tenants_share = s.scope == yaml_semantic::Scope::Route;
+                let cache = Arc::new(adapter::Shared(cache?));
                 Some(Semantic { cache, threshold: s.threshold, ttl: s.ttl.0, tenants_share })
             }
             Err((key, message)) => {
-                self.fault(format!("{at}.{key}"), message);
+                self.fault(format!("ai.caches.{name}.semantic.{key}"), message);
                 None
             }
         }

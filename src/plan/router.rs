@@ -142,10 +142,29 @@ impl Entry {
     }
 }
 
+/// Whether a query has a parameter, as the origin will read it: percent-decoded, `+` for a space.
 fn has_parameter(query: &str, name: &str, value: Option<&str>) -> bool {
     query.split('&').any(|pair| {
         let (n, v) = pair.split_once('=').unwrap_or((pair, ""));
-        n == name && value.is_none_or(|want| want == v)
+        decoded(n).eq(name.bytes()) && value.is_none_or(|want| decoded(v).eq(want.bytes()))
+    })
+}
+
+/// The bytes that a part of a query stands for; a `%` without two hex digits stands for itself.
+fn decoded(text: &str) -> impl Iterator<Item = u8> + '_ {
+    let hex = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let mut rest = text.as_bytes();
+    std::iter::from_fn(move || {
+        let (byte, after) = match rest {
+            [b'%', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                (hex(*high)? << 4 | hex(*low)?, after)
+            }
+            [b'+', after @ ..] => (b' ', after),
+            [b, after @ ..] => (*b, after),
+            [] => return None,
+        };
+        rest = after;
+        Some(byte)
     })
 }
 

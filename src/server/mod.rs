@@ -1,6 +1,7 @@
 //! Sockets, TLS, reload, signals: boot in order. Everything a running gateway owns hangs on `Running`.
 
 pub mod conn;
+pub mod files;
 pub mod h1guard;
 pub mod io;
 pub mod listen;
@@ -8,6 +9,7 @@ pub mod plain;
 pub mod proxy_protocol;
 pub mod reload;
 pub mod signals;
+pub mod watch;
 
 use crate::admin::Admin;
 use crate::ai::vector::Delete;
@@ -33,7 +35,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
 
 /// HTTP/2 streams that one client may have open on a connection.
 const H2_STREAMS_MAX: u32 = 128;
@@ -64,10 +66,10 @@ pub struct Faulty(pub Vec<Fault>);
 pub struct Running {
     edge: Arc<Edge>,
     reloader: Arc<Reloader>,
-    admin: Option<SocketAddr>,
-    down: watch::Sender<bool>,
+    /// The operators' door, open until the very end.
+    door: Option<Listeners<Admin>>,
+    down: channel::Sender<bool>,
     open: Arc<Open>,
-    _watcher: Option<notify::RecommendedWatcher>,
 }
 
 /// Starts a gateway on a configuration file.
@@ -83,16 +85,17 @@ pub async fn start(config: &Path, options: Options) -> anyhow::Result<Running> {
         tracing::warn!("{w}");
     }
     let edge = Arc::new(Edge::new(Arc::new(plan), Arc::clone(&shared)));
-    let (down, shutdown) = watch::channel(false);
+    let (down, shutdown) = channel::channel(false);
     let open = Arc::new(Open::default());
     let listeners = listeners(&edge, &loaded, &shutdown, &open);
-    let reloader = Arc::new(Reloader::new(config.to_owned(), Arc::clone(&edge), listeners, &loaded.config));
+    let reloader = Arc::new(Reloader::new(config.to_owned(), Arc::clone(&edge), listeners, &loaded));
     reloader.bind_now().map_err(|f| Faulty(loaded.sources.locate(f)))?;
-    let admin = open_admin(&loaded, &edge, &reloader, &shutdown)?;
-    let watcher = if options.watch { Some(reload::watch(&reloader)?) } else { None };
-    keep_house(&edge, shutdown);
-    metrics.config_live_since.set(i64::try_from(shared.clock.unix_secs()).unwrap_or(i64::MAX));
-    Ok(Running { edge, reloader, admin, down, open, _watcher: watcher })
+    let door = open_admin(&loaded, &edge, &reloader, &shutdown)?;
+    if options.watch {
+        watch::start(&reloader)?;
+    }
+    keep_house(&edge, &reloader, shutdown);
+    Ok(Running { edge, reloader, door, down, open })
 }
 
 /// Loads and compiles.
@@ -107,7 +110,7 @@ type ProxyApp = HttpProxy<Spine>;
 fn listeners(
     edge: &Arc<Edge>,
     loaded: &Loaded,
-    shutdown: &watch::Receiver<bool>,
+    shutdown: &channel::Receiver<bool>,
     open: &Arc<Open>,
 ) -> Listeners<ProxyApp> {
     let conf = ServerConf { threads: threads(loaded.config.server.threads), max_retries: 4, ..ServerConf::default() };
@@ -140,8 +143,8 @@ fn open_admin(
     loaded: &Loaded,
     edge: &Arc<Edge>,
     reloader: &Arc<Reloader>,
-    shutdown: &watch::Receiver<bool>,
-) -> anyhow::Result<Option<SocketAddr>> {
+    shutdown: &channel::Receiver<bool>,
+) -> anyhow::Result<Option<Listeners<Admin>>> {
     let Some(admin) = &loaded.config.server.admin else { return Ok(None) };
     let token = admin.token.as_ref().map(crate::config::secret::SecretRef::resolve).transpose()?;
     let reload: crate::admin::ReloadFn = {
@@ -163,26 +166,30 @@ fn open_admin(
     );
     door.set(&[("admin".to_owned(), admin.listen.clone())])
         .map_err(|f| Faulty(f.into_iter().map(|f| Fault::at("server.admin.listen", f.message)).collect()))?;
-    Ok(door.addresses().get("admin").copied())
+    Ok(Some(door))
 }
 
 /// What is done from time to time, away from any request: names of origin servers are resolved again, expired vectors
-/// deleted.
-fn keep_house(edge: &Arc<Edge>, mut shutdown: watch::Receiver<bool>) {
+/// deleted, and what no plan uses any more is dropped.
+fn keep_house(edge: &Arc<Edge>, reloader: &Arc<Reloader>, mut shutdown: channel::Receiver<bool>) {
     const EVERY: Duration = Duration::from_secs(30);
     const SWEEP_EVERY_ROUNDS: u64 = 10;
-    let edge = Arc::downgrade(edge);
+    let (edge, reloader) = (Arc::downgrade(edge), Arc::downgrade(reloader));
     tokio::spawn(async move {
         for round in 1_u64.. {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 _ = shutdown.wait_for(|d| *d) => return,
             }
-            let Some(edge) = edge.upgrade() else { return };
+            let (Some(edge), Some(reloader)) = (edge.upgrade(), reloader.upgrade()) else { return };
             let plan = edge.plan.load_full();
-            let resolve = move || plan.pools.values().filter(|p| p.has_names()).for_each(|p| p.refresh());
+            let work = move || {
+                plan.pools.values().filter(|p| p.has_names()).for_each(|p| p.refresh());
+                drop(plan);
+                reloader.tidy();
+            };
             // A resolver that panics ends this round, nothing else.
-            let _ = tokio::task::spawn_blocking(resolve).await;
+            let _ = tokio::task::spawn_blocking(work).await;
             if round.is_multiple_of(SWEEP_EVERY_ROUNDS) {
                 sweep(&edge.shared).await;
             }
@@ -213,7 +220,7 @@ impl Running {
 
     /// Where the admin port is bound.
     pub fn admin(&self) -> Option<SocketAddr> {
-        self.admin
+        self.door.as_ref()?.addresses().get("admin").copied()
     }
 
     /// Files that a change of asks for a reload.
@@ -234,7 +241,7 @@ impl Running {
     }
 
     /// Stops: accepts nothing more, lets requests in flight end (for at most the grace period), then leaves.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let plan = self.edge.plan.load_full();
         self.reloader.close();
         // Every connection task holds a receiver; none left is fine.
@@ -242,13 +249,18 @@ impl Running {
         if tokio::time::timeout(plan.grace, self.open.none_left()).await.is_err() {
             tracing::warn!(connections = self.open.count(), "grace period over: cutting what is left");
         }
-        for (name, store) in self.edge.shared.vectors.all() {
+        let vectors = &self.edge.shared.vectors;
+        let retired = vectors.retired().into_iter().map(|store| ("(no longer used)".to_owned(), store));
+        for (name, store) in vectors.all().into_iter().chain(retired) {
             if let Err(error) = store.flush().await {
                 tracing::error!(store = name, %error, "the last entries could not be written");
             }
         }
         if let Some(log) = &plan.log {
             log.flush();
+        }
+        if let Some(mut door) = self.door.take() {
+            door.close();
         }
     }
 }

@@ -1,6 +1,8 @@
-//! One group of origin servers: round robin over all addresses, a connection refused passes to the next.
+//! One group of origin servers: round robin over all addresses, a connection refused passes to the next, and the server
+//! that refused it is left out for a while.
 
 use super::resolve;
+use crate::base::clock::Clock;
 use crate::base::units::Dur;
 use crate::config::upstream::{Upstream, UpstreamProtocol};
 use arc_swap::ArcSwap;
@@ -8,10 +10,41 @@ use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// How many requests share one HTTP/2 connection to a server.
 const H2_STREAMS_MAX: usize = 100;
+/// How long a server is left out after it could not be connected to.
+const REST: Duration = Duration::from_secs(2);
+/// Most servers tried for one request.
+pub const TRIES_MAX: usize = 3;
+
+/// The servers tried for one request so far.
+#[derive(Debug, Default)]
+pub struct Tries {
+    turn: usize,
+    count: usize,
+    tried: [Option<SocketAddr>; TRIES_MAX],
+}
+
+impl Tries {
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    fn had(&self, member: &Member) -> bool {
+        self.tried.contains(&Some(member.address))
+    }
+
+    fn note(&mut self, member: &Member) {
+        if let Some(place) = self.tried.get_mut(self.count) {
+            *place = Some(member.address);
+        }
+        self.count += 1;
+    }
+}
 
 /// A group of origin servers.
 pub struct Pool {
@@ -19,6 +52,7 @@ pub struct Pool {
     config: Upstream,
     members: ArcSwap<Vec<Member>>,
     turn: AtomicUsize,
+    clock: Clock,
 }
 
 /// One address of a server, with its peer made in advance.
@@ -26,6 +60,18 @@ pub struct Pool {
 struct Member {
     address: SocketAddr,
     peer: HttpPeer,
+    /// Left out until then, in milliseconds of the pool's clock; 0 when it is not.
+    rests_until: AtomicU64,
+}
+
+impl Member {
+    fn new(config: &Upstream, server: &str, address: SocketAddr) -> Self {
+        Member { address, peer: peer(config, server, address), rests_until: AtomicU64::new(0) }
+    }
+
+    fn rests(&self, now: u64) -> bool {
+        self.rests_until.load(Ordering::Relaxed) > now
+    }
 }
 
 impl std::fmt::Debug for Pool {
@@ -36,13 +82,13 @@ impl std::fmt::Debug for Pool {
 
 impl Pool {
     /// Resolves the servers of a group. Each fault comes with the index of its server.
-    pub fn new(name: &str, config: &Upstream) -> Result<Self, Vec<(usize, String)>> {
+    pub fn new(name: &str, config: &Upstream, clock: Clock) -> Result<Self, Vec<(usize, String)>> {
         let (members, faults) = members(config);
         if !faults.is_empty() {
             return Err(faults);
         }
         let members = ArcSwap::from_pointee(members);
-        Ok(Pool { name: name.to_owned(), config: config.clone(), members, turn: AtomicUsize::new(0) })
+        Ok(Pool { name: name.to_owned(), config: config.clone(), members, turn: AtomicUsize::new(0), clock })
     }
 
     /// The group's name.
@@ -79,26 +125,55 @@ impl Pool {
         }
     }
 
-    /// The next server's peer; `tried` counts the tries of this request, so that a retry goes elsewhere.
-    pub fn pick(&self, tried: usize) -> Option<HttpPeer> {
+    /// The next server for a request. Each request takes one turn; its further tries go to servers that it has not
+    /// tried, whatever other requests do meanwhile. Servers at rest come last.
+    pub fn next(&self, tries: &mut Tries) -> Option<HttpPeer> {
         let members = self.members.load();
-        let turn = match tried.checked_sub(1) {
-            None => self.turn.fetch_add(1, Ordering::Relaxed),
-            // The turn has moved on since the first try.
-            Some(further) => self.turn.load(Ordering::Relaxed).wrapping_add(further),
-        };
-        let at = turn.checked_rem(members.len())?;
-        members.get(at).map(|m| m.peer.clone())
+        if tries.count == 0 {
+            tries.turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = self.now();
+        let fresh = |m: &&Member| !tries.had(m);
+        let chosen = nth(&members, tries.turn, |m| fresh(m) && !m.rests(now))
+            .or_else(|| nth(&members, tries.turn, |m| fresh(m)))
+            .or_else(|| nth(&members, tries.turn.wrapping_add(tries.count), |_| true))?;
+        tries.note(chosen);
+        Some(chosen.peer.clone())
     }
+
+    /// A server could not be connected to: it is left out for a while, unless no other is left.
+    pub fn failed(&self, address: SocketAddr) {
+        let until = self.now().saturating_add(millis(REST));
+        for m in self.members.load().iter().filter(|m| m.address == address) {
+            m.rests_until.store(until, Ordering::Relaxed);
+        }
+    }
+
+    /// The next server's peer for a caller that keeps no tries: the first one of a turn of its own.
+    pub fn pick(&self, _tried: usize) -> Option<HttpPeer> {
+        self.next(&mut Tries::default())
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.clock.elapsed())
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Of the members that are `good`, the one whose turn it is.
+fn nth(members: &[Member], turn: usize, good: impl Fn(&&Member) -> bool) -> Option<&Member> {
+    let at = turn.checked_rem(members.iter().filter(&good).count())?;
+    members.iter().filter(&good).nth(at)
 }
 
 fn members(config: &Upstream) -> (Vec<Member>, Vec<(usize, String)>) {
     let (mut members, mut faults) = (Vec::new(), Vec::new());
     for (i, server) in config.servers.iter().enumerate() {
         match resolve::lookup(server) {
-            Ok(found) => {
-                members.extend(found.into_iter().map(|a| Member { address: a, peer: peer(config, server, a) }))
-            }
+            Ok(found) => members.extend(found.into_iter().map(|a| Member::new(config, server, a))),
             Err(e) => faults.push((i, e)),
         }
     }
@@ -136,26 +211,4 @@ fn peer(config: &Upstream, server: &str, address: SocketAddr) -> HttpPeer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(servers: &[&str]) -> Upstream {
-        serde_json::from_value(serde_json::json!({ "servers": servers })).unwrap()
-    }
-
-    #[test]
-    fn takes_turns_and_a_retry_goes_elsewhere() {
-        let p = Pool::new("a", &config(&["127.0.0.1:1001", "127.0.0.1:1002"])).unwrap();
-        let port = |tried| p.pick(tried).unwrap()._address.as_inet().unwrap().port();
-        assert_eq!([port(0), port(0), port(0)], [1001, 1002, 1001]);
-        let first = port(0);
-        assert_ne!(port(1), first);
-    }
-
-    #[test]
-    fn faults_name_the_server() {
-        let e = Pool::new("a", &config(&["127.0.0.1:1001", "nonsense", "h:0"])).unwrap_err();
-        assert_eq!(e.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(Pool::new("a", &config(&[])).unwrap_err()[0].1, "name at least one server");
-    }
-}
+mod tests;

@@ -23,6 +23,7 @@ mod holes;
 mod policy;
 mod proxy;
 mod readme;
+mod reload;
 mod sdk;
 mod slow;
 mod tidy;

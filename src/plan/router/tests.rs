@@ -72,3 +72,22 @@ fn faults_come_all_at_once() {
     let e = Router::compile(&[(&list[0], 0)]).unwrap_err();
     assert_eq!(e.len(), 4, "{e:?}");
 }
+
+#[test]
+fn query_conditions_compare_what_the_origin_will_read() {
+    let (r, _) = router("[{}, {query: {full: '1'}}, {query: {q: 'a b'}}, {query: {odd: '100%'}}]");
+    for (query, route) in [
+        ("full=1", 1),
+        ("%66ull=1", 1),
+        ("full=%31", 1),
+        ("x=2&ful%6C=%31", 1),
+        ("full=%3", 0),
+        ("q=a+b", 2),
+        ("q=a%20b", 2),
+        ("q=a%2bb", 0),
+        ("odd=100%", 3),
+        ("odd=100%25", 3),
+    ] {
+        assert_eq!(pick(&r, "GET", &format!("http://h/?{query}"), &[]), Some(route), "{query}");
+    }
+}

@@ -166,6 +166,12 @@ impl Edge {
     pub async fn reloaded_since(&self, before: &Value) {
         wait_until("a reload", async || self.status().await["last_reload"]["at"] != before["last_reload"]["at"]).await;
     }
+
+    /// Stops it as SIGTERM would; its folder is left to the caller.
+    pub async fn stop(self) -> TempDir {
+        self.running.stop().await;
+        self.dir
+    }
 }
 
 /// The sum of the samples of `family` in a Prometheus text whose labels contain every one of `labels`.
