@@ -118,9 +118,9 @@ async fn new_includes_and_files_named_by_a_reload_are_watched() {
     let edge = Setup::bare(&yaml).start().await;
     let route = |path: &str| format!("routes: [ {{ match: {{ path: {path} }}, respond: {{ body: more }} }} ]\n");
     std::fs::create_dir(edge.path("conf.d")).unwrap();
-    std::fs::write(edge.path("conf.d/a.yaml"), &route("/a")).unwrap();
+    std::fs::write(edge.path("conf.d/a.yaml"), route("/a")).unwrap();
     wait_until("the first include", async || edge.get("/a").await.text() == "more").await;
-    std::fs::write(edge.path("conf.d/b.yaml"), &route("/b")).unwrap();
+    std::fs::write(edge.path("conf.d/b.yaml"), route("/b")).unwrap();
     wait_until("the second include", async || edge.get("/b").await.text() == "more").await;
     std::fs::remove_file(edge.path("conf.d/a.yaml")).unwrap();
     wait_until("its end", async || edge.get("/a").await.text() == "ok").await;
