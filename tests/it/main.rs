@@ -25,3 +25,4 @@ mod sdk;
 mod slow;
 mod tidy;
 mod tls;
+mod upstreams;
