@@ -7,6 +7,7 @@ use crate::base::source::Source;
 use crate::plan::{Plan, Route};
 use crate::policy::decision::RequestDirectives;
 use crate::policy::facts::RequestFacts;
+use crate::upstream::pool::Tries;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ pub struct Ctx {
     /// Origin server used.
     pub upstream: Option<SocketAddr>,
     /// Tries at origin servers.
-    pub tries: usize,
+    pub tries: Tries,
     /// Request body bytes seen.
     pub body_bytes: u64,
     /// What went wrong underway, for the log.
@@ -88,7 +89,7 @@ impl Ctx {
             cache: CacheState::default(),
             call: None,
             upstream: None,
-            tries: 0,
+            tries: Tries::default(),
             body_bytes: 0,
             error: None,
             background: false,

@@ -173,7 +173,7 @@ impl ProxyHttp for Spine {
     }
 
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
-        e.set_retry(upstream::may_retry(ctx));
+        e.set_retry(upstream::refused(ctx));
         e
     }
 

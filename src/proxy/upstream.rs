@@ -3,7 +3,7 @@
 use super::ctx::Ctx;
 use crate::plan::{Handler, HeaderChange};
 use crate::policy::decision::HeaderOp;
-use crate::upstream::pool::Pool;
+use crate::upstream::pool::{Pool, TRIES_MAX};
 use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
@@ -60,22 +60,21 @@ pub fn pool(ctx: &Ctx) -> Option<Arc<Pool>> {
 
 /// The next server to try.
 pub fn peer(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
-    let peer = pool(ctx).and_then(|p| p.pick(ctx.tries));
+    let peer = pool(ctx).and_then(|p| p.next(&mut ctx.tries));
     let peer = peer.ok_or_else(|| Error::explain(ErrorType::HTTPStatus(502), "no server in the upstream"))?;
-    ctx.tries += 1;
     // A retry sends the body again.
     ctx.body_bytes = 0;
     ctx.upstream = peer._address.as_inet().copied();
     Ok(Box::new(peer))
 }
 
-/// A server refused the connection: another one may still take the request, nothing of it has been sent.
-pub fn may_retry(ctx: &Ctx) -> bool {
-    pool(ctx).is_some_and(|p| ctx.tries < p.len().min(TRIES_MAX))
+/// A server refused the connection: it rests, and another one may still take the request, nothing of it has been sent.
+pub fn refused(ctx: &Ctx) -> bool {
+    let Some(pool) = pool(ctx) else { return false };
+    // Whoever comes next need not find out again.
+    ctx.upstream.into_iter().for_each(|address| pool.failed(address));
+    ctx.tries.count() < pool.len().min(TRIES_MAX)
 }
-
-/// Most servers tried for one request.
-const TRIES_MAX: usize = 3;
 
 /// Makes the client's request the origin's.
 pub fn request(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {

@@ -149,11 +149,6 @@ impl Pool {
         }
     }
 
-    /// The next server's peer for a caller that keeps no tries: the first one of a turn of its own.
-    pub fn pick(&self, _tried: usize) -> Option<HttpPeer> {
-        self.next(&mut Tries::default())
-    }
-
     fn now(&self) -> u64 {
         millis(self.clock.elapsed())
     }

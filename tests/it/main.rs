@@ -28,3 +28,4 @@ mod sdk;
 mod slow;
 mod tidy;
 mod tls;
+mod upstreams;
