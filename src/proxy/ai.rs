@@ -15,8 +15,10 @@ use crate::policy::decision::{AiCache, PromptDecision, Refusal};
 use crate::policy::facts::PromptFacts;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
+use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What an AI route needs.
 pub struct Station<'a> {
@@ -66,7 +68,7 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
         Ok(o) => o,
         Err(e) => return refuse(&e),
     };
-    let Some(body) = read_body(session, s.body_bytes_max).await? else {
+    let Some(body) = read_body(session, s.body_bytes_max, ctx.plan.io_timeout).await? else {
         // What is left of the body is not worth reading.
         session.set_keepalive(None);
         return refuse(&AiError::TooLarge { bytes_max: s.body_bytes_max });
@@ -119,8 +121,11 @@ pub fn refusal(r: Refusal) -> Reply {
     reply
 }
 
-/// The whole body, or `None` when it is larger than allowed.
-async fn read_body(session: &mut Session, bytes_max: usize) -> pingora::Result<Option<Bytes>> {
+/// Memory taken for a body on its announcement alone.
+const BODY_BYTES_AT_FIRST: usize = 64 * 1024;
+
+/// The whole body, or `None` when it is larger than allowed. A client that pauses longer than `pause` is given up.
+async fn read_body(session: &mut Session, bytes_max: usize, pause: Duration) -> pingora::Result<Option<Bytes>> {
     let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if declared.is_some_and(|n| n > bytes_max) {
@@ -129,10 +134,8 @@ async fn read_body(session: &mut Session, bytes_max: usize) -> pingora::Result<O
     if session.req_header().headers.contains_key(header::EXPECT) {
         session.downstream_session.write_continue_response().await?;
     }
-    let Some(first) = session.read_request_body().await? else { return Ok(Some(Bytes::new())) };
-    let mut whole = BytesMut::with_capacity(declared.unwrap_or(first.len()));
-    whole.extend_from_slice(&first);
-    while let Some(piece) = session.read_request_body().await? {
+    let mut whole = BytesMut::with_capacity(declared.unwrap_or_default().min(BODY_BYTES_AT_FIRST));
+    while let Some(piece) = next_piece(session, pause).await? {
         if whole.len() + piece.len() > bytes_max {
             return Ok(None);
         }
@@ -141,11 +144,23 @@ async fn read_body(session: &mut Session, bytes_max: usize) -> pingora::Result<O
     Ok(Some(whole.freeze()))
 }
 
+/// Pingora's own read timeout does nothing on HTTP/2.
+async fn next_piece(session: &mut Session, pause: Duration) -> pingora::Result<Option<Bytes>> {
+    match tokio::time::timeout(pause, session.read_request_body()).await {
+        Ok(read) => read,
+        Err(_) => Err(Error::explain(ErrorType::ReadTimedout, "request body").into_down()),
+    }
+}
+
 /// Whose answers these are: the verified subject, else the credentials that the client showed, else nobody's.
 /// Only a digest is kept, so that no key stands in a cache key or a log.
 fn tenant(ctx: &Ctx, headers: &HeaderMap) -> String {
     if let Some(name) = ctx.user.as_ref().and_then(|c| c.tenant.as_deref()) {
         return ids::hex(&ids::sha256_parts([b"tenant".as_slice(), name.as_bytes()]));
+    }
+    if let Some(user) = &ctx.user {
+        // Verified, but nameless: the claims as a whole are who it is.
+        return ids::hex(&ids::sha256_parts([b"claims".as_slice(), user.json.to_string().as_bytes()]));
     }
     let shown = headers.get(header::AUTHORIZATION).or_else(|| headers.get("x-api-key"));
     match shown {

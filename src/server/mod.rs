@@ -42,6 +42,9 @@ const H2_STREAMS_MAX: u32 = 128;
 /// Largest HTTP/2 header list, uncompressed.
 const H2_HEADER_BYTES_MAX: u32 = 64 * 1024;
 
+/// How long answers may take to be filed when the process leaves.
+const FILING_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How to start.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -248,6 +251,12 @@ impl Running {
         let _ = self.down.send(true);
         if tokio::time::timeout(plan.grace, self.open.none_left()).await.is_err() {
             tracing::warn!(connections = self.open.count(), "grace period over: cutting what is left");
+        }
+        for (_, cache) in self.edge.shared.answers.all() {
+            // Answers given a moment ago are still being filed.
+            if tokio::time::timeout(FILING_TIMEOUT, cache.settled()).await.is_err() {
+                tracing::warn!("some answers could not be filed in time");
+            }
         }
         let vectors = &self.edge.shared.vectors;
         let retired = vectors.retired().into_iter().map(|store| ("(no longer used)".to_owned(), store));
