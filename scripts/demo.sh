@@ -6,7 +6,7 @@
 #
 # Nothing of the tour is staged: each step prints what the gateway answered and checks it.
 #   OPENAI_API_KEY           set: questions go to OpenAI instead of the demo's own model (they cost a fraction of a cent)
-#   SLUICEGATE_PROFILE=dev   uses a debug build, which is ready sooner and runs slower
+#   SLUICEGATE_PROFILE=dev|release   uses a debug build (ready sooner, slower), or the one to ship (ready later)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,7 +46,7 @@ less() { (($1 < $2)); }
 # --- building --------------------------------------------------------------------------------------------------
 # shellcheck source=scripts/setup.sh
 source scripts/setup.sh < /dev/null
-profile=${SLUICEGATE_PROFILE:-release}
+profile=${SLUICEGATE_PROFILE:-demo}
 folder=$profile
 [[ $profile == dev ]] && folder=debug
 printf '%sbuilding (%s; the first time takes some minutes)%s\n' "$dim" "$profile" "$off"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sluicegate beside nginx on one machine, end to end: CPU time per request, and what an AI cache hit takes.
 
-    cargo build --profile dist && benches/end_to_end/run.py [--seconds 5] [--rounds 3] [--binary target/dist/sluicegate]
+    cargo build --release && benches/end_to_end/run.py [--seconds 5] [--rounds 3] [--binary target/release/sluicegate]
 
 Needs nginx and wrk (Debian packages of these names) and two cores. Each proxy has one worker on core 0; wrk and the
 origin share core 1. The figure is requests per CPU-second of the proxy's process (user + system time from /proc over
@@ -201,13 +201,13 @@ routes: [ {{ match: {{ path: /v1/* }}, ai: {{ tier: cheap, cache: both }} }} ]
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/dist/sluicegate")
+    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/sluicegate")
     parser.add_argument("--seconds", type=int, default=5, help="length of one wrk run")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each contestant for each case")
     parser.add_argument("--only", choices=["web", "ai"], help="one half")
     args = parser.parse_args()
     if not args.binary.exists():
-        sys.exit(f"{args.binary} is not there; build it first: cargo build --profile dist")
+        sys.exit(f"{args.binary} is not there; build it first: cargo build --release")
     os.environ.setdefault("SLUICEGATE_MODELS", str(ROOT / "models"))
     args.binary = args.binary.resolve()
     running = []

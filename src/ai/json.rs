@@ -1,70 +1,9 @@
-//! JSON as received: strict reading (no duplicate keys), spans of top-level values, and splices that leave every
-//! other byte as it was.
+//! JSON as received: spans of top-level values, and splices that leave every other byte as it was.
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
 use std::fmt;
 use std::ops::Range;
-
-/// A JSON value in which no object repeats a key. Parsers disagree on which of two equal keys counts, so a request
-/// with such a pair could mean one thing here and another at the provider. Nesting is limited by serde_json to 128.
-pub struct Strict(pub Value);
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_any(StrictVisitor).map(Strict)
-    }
-}
-
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
-        Ok(Value::Bool(v))
-    }
-    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
-        Ok(Value::Number(v.into()))
-    }
-    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
-        Ok(Value::Number(v.into()))
-    }
-    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
-    }
-    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
-        Ok(Value::String(v.to_owned()))
-    }
-    fn visit_string<E>(self, v: String) -> Result<Value, E> {
-        Ok(Value::String(v))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(Strict(v)) = seq.next_element()? {
-            all.push(v);
-        }
-        Ok(Value::Array(all))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut all = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            if all.contains_key(&key) {
-                return Err(A::Error::custom(format!("the key {key:?} is given twice")));
-            }
-            let Strict(v) = map.next_value()?;
-            all.insert(key, v);
-        }
-        Ok(Value::Object(all))
-    }
-}
 
 /// The members of a JSON object with the place of each value in the text.
 pub fn members(object: &str) -> Result<Vec<(String, Range<usize>)>, serde_json::Error> {

@@ -1,7 +1,8 @@
 //! One model request, read once: what it asks (for the policy and the caches) and its original bytes (for the provider).
 
 use super::error::AiError;
-use super::json::{Edit, Strict, ask_for_usage, members, splice};
+use super::json::{Edit, ask_for_usage, members, splice};
+use crate::base::strict_json;
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Map, Value};
@@ -9,6 +10,9 @@ use std::ops::Range;
 
 /// Characters of embedding input that the policy gets to see; a batch may hold megabytes.
 const INPUT_CHARS_MAX: usize = 16_384;
+
+/// How deep a request body may nest.
+const DEPTH_MAX: u8 = 100;
 
 /// What a request asks for, after OpenTelemetry's `gen_ai.operation.name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,7 +138,7 @@ pub fn parse(operation: Operation, body: Bytes, bytes_max: usize) -> Result<Prom
         AiError::invalid(format!("the request body is not valid JSON: {e}"), None, "invalid_json")
     };
     let text = std::str::from_utf8(&body).map_err(|e| not_json(&e))?;
-    let Strict(document) = serde_json::from_str(text).map_err(|e| not_json(&e))?;
+    let document = strict_json::value(text.as_bytes(), DEPTH_MAX).map_err(|e| not_json(&e))?;
     let Value::Object(fields) = document else {
         let message = "the request body must be a JSON object, such as {\"model\": \"auto\", \"messages\": [...]}";
         return Err(AiError::invalid(message, None, "invalid_json"));

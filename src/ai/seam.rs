@@ -1,62 +1,14 @@
 //! The seam to the semantic cache: what the pipeline asks of it, and when a prompt may not be asked at all.
 
 use super::prompt::Prompt;
+pub use super::semantic::{Hit, Query, StoredAnswer as Answer};
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde_json::Value;
-use std::time::Duration;
 
 /// Conversations with more user messages than this are too particular to share answers.
 const TURNS_MAX: usize = 6;
 /// Above this temperature the client wants variety.
 const TEMPERATURE_MAX: f64 = 1.0;
-
-/// A look-up in the semantic cache.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Query {
-    /// Everything but the last user text; only entries of the same partition may match.
-    pub partition: [u8; 32],
-    /// The tenant's SHA-256, in hex.
-    pub tenant: String,
-    /// The model or tier decided on.
-    pub model: String,
-    /// The last user text.
-    pub text: String,
-    /// The least similarity of a hit.
-    pub threshold: f32,
-    /// How long the answer may be served if it gets stored.
-    pub ttl: Duration,
-}
-
-/// An answer as stored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The complete `chat.completion` JSON.
-    pub body: Bytes,
-    /// The configured name of the model that gave it.
-    pub model: String,
-    /// Input tokens it took.
-    pub prompt_tokens: u64,
-    /// Output tokens it took.
-    pub completion_tokens: u64,
-    /// What it cost, in billionths of a US dollar; 0 where unknown.
-    pub cost_nano_usd: u64,
-    /// Seconds the provider took.
-    pub seconds: f64,
-}
-
-/// An entry that answers the question.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hit {
-    /// The stored answer.
-    pub answer: Answer,
-    /// How similar the questions are.
-    pub score: f32,
-    /// How old the answer is.
-    pub age: Duration,
-    /// The entry's id.
-    pub id: String,
-}
 
 /// What a look-up brought.
 pub enum Lookup {

@@ -12,7 +12,6 @@ mod extract;
 pub mod jwks;
 pub mod jwt;
 mod keys;
-mod strict_json;
 mod token;
 
 #[cfg(test)]

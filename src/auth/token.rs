@@ -1,10 +1,14 @@
 //! The parts of a token and the rules its claims must keep; no keys, no clock of its own.
 
-use super::{Claims, JwtError, strict_json};
+use super::{Claims, JwtError};
+use crate::base::strict_json;
 use crate::config::auth::Algorithm;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
+
+/// How deep a token's header and claims may nest.
+const DEPTH_MAX: u8 = 16;
 
 /// The longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 16 << 10;
@@ -50,7 +54,7 @@ impl<'a> Parts<'a> {
 
 fn decode(part: &str) -> Result<Map<String, Value>, JwtError> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Malformed)?;
-    strict_json::object(&bytes).ok_or(JwtError::Malformed)
+    strict_json::object(&bytes, DEPTH_MAX).ok_or(JwtError::Malformed)
 }
 
 /// Only `alg` and `kid` are read. `jku`, `jwk`, `x5u` and `x5c` would let a token bring its own key; `crit` names

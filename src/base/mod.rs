@@ -7,5 +7,6 @@ pub mod ids;
 pub mod path;
 pub mod reply;
 pub mod source;
+pub mod strict_json;
 pub mod units;
 pub mod url;

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// One prompt, looked up.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Query {
     /// Digest of everything in the request that must be equal: tenant, route, model, system prompt, tools, parameters.
     pub partition: Partition,
@@ -53,7 +53,7 @@ pub enum Lookup {
 }
 
 /// An answer found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
     /// The answer.
     pub answer: StoredAnswer,

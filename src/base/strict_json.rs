@@ -1,21 +1,24 @@
-//! JSON as a token may contain it: one object, no name twice, little depth.
+//! JSON without a name given twice, and of bounded depth.
 //!
-//! Two parsers that disagree about a duplicate name are how one identity is verified and another one used.
+//! Parsers disagree on which of two equal names counts: that is how one identity is verified and another one used, or
+//! how a request means one thing here and another at the provider.
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
-/// How deep arrays and objects may nest.
-const DEPTH_MAX: u8 = 16;
+/// The value in `bytes`, whose arrays and objects nest at most `depth_max` deep (serde_json itself stops at 128).
+pub fn value(bytes: &[u8], depth_max: u8) -> Result<Value, serde_json::Error> {
+    let mut de = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict { depth_left: depth_max }.deserialize(&mut de)?;
+    de.end()?;
+    Ok(value)
+}
 
 /// The object in `bytes`, or `None` for anything else.
-pub fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
-    let mut de = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth_left: DEPTH_MAX }.deserialize(&mut de).ok()?;
-    de.end().ok()?;
-    match value {
-        Value::Object(map) => Some(map),
+pub fn object(bytes: &[u8], depth_max: u8) -> Option<Map<String, Value>> {
+    match value(bytes, depth_max) {
+        Ok(Value::Object(map)) => Some(map),
         _ => None,
     }
 }
@@ -79,10 +82,11 @@ impl<'de> Visitor<'de> for Strict {
         let inner = self.deeper()?;
         let mut out = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value_seed(inner)?;
-            if out.insert(name, value).is_some() {
-                return Err(A::Error::custom("a name stands twice"));
+            if out.contains_key(&name) {
+                return Err(A::Error::custom(format!("the key {name:?} is given twice")));
             }
+            let value = map.next_value_seed(inner)?;
+            out.insert(name, value);
         }
         Ok(Value::Object(out))
     }
@@ -92,6 +96,10 @@ impl<'de> Visitor<'de> for Strict {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+        super::object(bytes, 16)
+    }
 
     #[test]
     fn duplicates_are_refused_at_any_depth_and_spelling() {
