@@ -22,6 +22,7 @@ pub struct Metrics {
     seconds: HistogramVec,
     response_bytes: IntCounterVec,
     refused: IntCounterVec,
+    reasons: IntCounterVec,
     /// Client connections open now, by listener.
     pub connections: IntGaugeVec,
     /// Client connections accepted, by listener.
@@ -116,6 +117,12 @@ pub const FAMILIES: &[Family] = &[
     family(Buckets, "sluicegate_request_seconds", "Time to the last byte", &["route", "source"]),
     family(Counter, "sluicegate_response_bytes_total", "Body bytes sent", &["route"]),
     family(Counter, "sluicegate_refused_total", "Connections and heads refused before routing", &["reason"]),
+    family(
+        Counter,
+        "sluicegate_reasons_total",
+        "Answers for which there was something to say: why",
+        &["source", "reason"],
+    ),
     family(Gauge, "sluicegate_connections", "Client connections open", &["listener"]),
     family(Counter, "sluicegate_connections_total", "Client connections accepted", &["listener"]),
     family(Gauge, "sluicegate_cache_bytes", "Bytes held", &["cache"]),
@@ -201,6 +208,7 @@ impl Metrics {
             seconds: h(&r, "sluicegate_request_seconds")?,
             response_bytes: c(&r, "sluicegate_response_bytes_total")?,
             refused: c(&r, "sluicegate_refused_total")?,
+            reasons: c(&r, "sluicegate_reasons_total")?,
             connections: g(&r, "sluicegate_connections")?,
             accepted: c(&r, "sluicegate_connections_total")?,
             cache_bytes: g(&r, "sluicegate_cache_bytes")?,
@@ -223,6 +231,11 @@ impl Metrics {
     /// A connection or request head was refused before there was a route.
     pub fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// An answer was given for a reason: the same word as in its header and its log line.
+    pub fn reason(&self, source: Source, reason: &str) {
+        self.reasons.with_label_values(&[source.as_str(), reason]).inc();
     }
 
     /// A hook of the policy script ran.

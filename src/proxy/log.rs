@@ -26,6 +26,9 @@ pub fn log(edge: &Edge, session: &Session, ctx: &mut Ctx) {
     };
     let metrics = ctx.route.as_ref().map_or(&edge.unrouted, |r| &r.metrics);
     metrics.observe(ctx.source, status, took, bytes);
+    if !ctx.reason.is_empty() {
+        edge.shared.metrics.reason(ctx.source, ctx.reason);
+    }
     if let Some(call) = &ctx.call {
         model_call(&edge.shared.metrics, ctx.route_name(), call, ctx.source.as_str(), status);
     }
