@@ -1,6 +1,7 @@
 //! Header and times of a stored object, read once when it is stored so that a hit parses nothing.
 
 use super::super::conditional::Validators;
+use super::super::purge::Filed;
 use super::super::{rules, vary};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -33,6 +34,8 @@ pub struct Head {
     pub validators: Validators,
     /// The body's length as the header states it.
     pub length: Option<u64>,
+    /// What purges find it by.
+    pub filed: Filed,
 }
 
 impl Head {
@@ -52,6 +55,7 @@ impl Head {
             vary: vary::names(&header.headers),
             validators: Validators::of(&header.headers),
             length: rules::content_length(&header.headers).unwrap_or(None),
+            filed: meta.extensions().get::<Filed>().cloned().unwrap_or_default(),
             header,
         }
     }
@@ -65,6 +69,7 @@ impl Head {
         let header = self.header.clone();
         let mut meta = CacheMeta::new(self.fresh_until, created, self.swr_secs, self.sie_secs, header);
         meta.set_epoch_override(self.epoch);
+        meta.extensions_mut().insert(self.filed.clone());
         if let Some(variance) = self.variance {
             meta.set_variance(variance);
         }

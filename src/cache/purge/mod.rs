@@ -3,6 +3,16 @@
 use super::key::{Key, KeyRules, Place};
 use super::store::{Purge, Store, StoreError, Target};
 use http::Uri;
+use std::sync::Arc;
+
+/// What a stored object is filed under for purges. It travels with Pingora's metadata as an extension.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filed {
+    /// Its tags, as they were given, compared byte by byte.
+    pub tags: Arc<[Box<str>]>,
+    /// The purge generation at the time the origin was asked: what was purged later than that is void.
+    pub generation: u64,
+}
 
 /// Why nothing was purged.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

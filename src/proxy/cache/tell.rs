@@ -1,0 +1,59 @@
+//! What the cache did, said on the answer (RFC 9211).
+
+use super::store;
+use crate::base::source::Source;
+use crate::cache::rules::Bypass;
+use crate::cache::status::{CacheStatus, Fwd, ttl_secs};
+use crate::proxy::ctx::Ctx;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora_cache::{CacheMeta, CachePhase};
+use pingora_proxy::Session;
+use std::time::SystemTime;
+
+/// Says on the answer what the cache did (RFC 9211), and where it came from.
+pub fn tell(session: &Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    if store(ctx).is_none() || resp.status.is_informational() {
+        return Ok(());
+    }
+    let status = match ctx.cache.bypass {
+        Some(why) => {
+            ctx.cache.outcome = "bypass";
+            CacheStatus::bypass(bypass_word(why), why.as_str())
+        }
+        None => phase_status(session, resp, ctx),
+    };
+    // A cache behind us may have said its part; ours comes after it (RFC 9211 §2).
+    resp.append_header("cache-status", status.render()).map(|_| ())
+}
+
+fn bypass_word(why: Bypass) -> Fwd {
+    match why {
+        Bypass::Method => Fwd::Method,
+        _ => Fwd::Bypass,
+    }
+}
+
+fn phase_status(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> CacheStatus {
+    let phase = session.cache.phase();
+    let now = SystemTime::now();
+    let meta = session.cache.maybe_cache_meta();
+    let ttl = meta.map(|m| ttl_secs(m, now));
+    let from_cache = matches!(phase, CachePhase::Hit | CachePhase::Stale | CachePhase::StaleUpdating);
+    ctx.cache.outcome = match phase {
+        CachePhase::Hit => "hit",
+        CachePhase::Stale | CachePhase::StaleUpdating => "stale",
+        CachePhase::Disabled(_) | CachePhase::Bypass => "bypass",
+        _ => "miss",
+    };
+    if from_cache {
+        ctx.source = Source::HttpCache;
+        ctx.cache.age = meta.map(CacheMeta::age);
+    }
+    let status = (!from_cache).then(|| resp.status.as_u16());
+    let waited = session.cache.lock_duration().is_some();
+    let other_variant = session.cache.maybe_cache_key().is_some_and(|k| k.get_variance_key().is_some());
+    let missed = matches!(phase, CachePhase::Miss | CachePhase::Disabled(_));
+    let why = ctx.cache.why.or((other_variant && missed).then_some(Fwd::VaryMiss));
+    CacheStatus::of_phase(phase, why, status, ttl).collapsed(waited)
+}
