@@ -3,15 +3,19 @@
 //! Everything here takes values and returns values; `proxy/cache.rs` calls it from Pingora's hooks, which do the look-up,
 //! the lock and the streaming. A plain fresh hit does not go through them at all: see [`fast`].
 
+pub mod behind;
 pub mod cc;
 pub mod conditional;
+pub mod date;
 pub mod fast;
 pub mod fresh;
 pub mod judge;
 pub mod key;
 pub mod merge;
+pub mod provoked;
 pub mod purge;
 pub mod query;
+pub mod range;
 pub mod rules;
 pub mod status;
 pub mod store;
@@ -51,6 +55,8 @@ pub struct RouteCache {
     pub stale_while_revalidate: Duration,
     /// Stale-if-error where the origin is silent.
     pub stale_if_error: Duration,
+    /// How long to serve stale while the origin cannot be reached, unless it forbids that.
+    pub stale_if_unreachable: Duration,
     /// How long to wait for another request that fetches the same object.
     pub lock_timeout: Duration,
 }
@@ -79,12 +85,16 @@ impl RouteCache {
             ttl: rules.ttl.clone(),
             stale_while_revalidate: rules.stale_while_revalidate.map_or(Duration::ZERO, |d| d.0),
             stale_if_error: rules.stale_if_error.map_or(Duration::ZERO, |d| d.0),
+            stale_if_unreachable: rules.stale_if_unreachable.map_or(STALE_IF_UNREACHABLE, |d| d.0),
             lock_timeout,
         }))
     }
 }
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// RFC 9111 §4.2.4 lets a cache that is cut off from its origin serve stale; a minute bridges a restart.
+const STALE_IF_UNREACHABLE: Duration = Duration::from_secs(60);
 
 /// What the policy script said about storing this answer; each overrides the origin and the route.
 #[derive(Clone, Debug, Default)]

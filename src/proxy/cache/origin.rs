@@ -2,7 +2,7 @@
 
 use super::store;
 use crate::cache::key::{Key, Place};
-use crate::cache::merge;
+use crate::cache::{merge, provoked};
 use crate::cache::rules::{self, Answer};
 use crate::cache::store::{Purge, Store, Target};
 use crate::policy::decision::Storing;
@@ -94,6 +94,7 @@ pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Res
         // Credentials may come as a cookie or a parameter too: what counts is that the route asks for them.
         authorized: session.req_header().headers.contains_key(header::AUTHORIZATION)
             || ctx.route.as_ref().is_some_and(|r| r.auth.is_some()),
+        plain: provoked::is_plain(&session.req_header().headers),
         now: SystemTime::now(),
         waited: ctx.cache.asked.map_or(Duration::ZERO, |a| a.elapsed()),
         route: &cache.rules,

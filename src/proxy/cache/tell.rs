@@ -55,5 +55,9 @@ fn phase_status(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Cach
     let other_variant = session.cache.maybe_cache_key().is_some_and(|k| k.get_variance_key().is_some());
     let missed = matches!(phase, CachePhase::Miss | CachePhase::Disabled(_));
     let why = ctx.cache.why.or((other_variant && missed).then_some(Fwd::VaryMiss));
-    CacheStatus::of_phase(phase, why, status, ttl).collapsed(waited)
+    let mut told = CacheStatus::of_phase(phase, why, status, ttl).collapsed(waited);
+    if phase == CachePhase::Stale && ctx.cache.unreachable {
+        told.detail = "stale_if_unreachable";
+    }
+    told
 }
