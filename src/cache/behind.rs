@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn rfc9211_2_4_the_nearest_caches_ttl_counts() {
-        let (fresh, stale) = (|s| Some(Left::Fresh(Duration::from_secs(s))), |s| Some(Left::Stale(Duration::from_secs(s))));
+        let (fresh, stale) =
+            (|s| Some(Left::Fresh(Duration::from_secs(s))), |s| Some(Left::Stale(Duration::from_secs(s))));
         assert_eq!(of(&["sluicegate; hit; ttl=30"]), fresh(30));
         assert_eq!(of(&["sluicegate;hit;ttl=-5;detail=stale_while_revalidate"]), stale(5));
         assert_eq!(of(&["far; hit; ttl=9, near; fwd=uri-miss; ttl=3; stored"]), fresh(3));
@@ -83,8 +84,16 @@ mod tests {
 
     #[test]
     fn rfc9211_2_4_what_cannot_be_read_says_nothing() {
-        for lines in [&[][..], &["near; hit"], &["near; ttl=1.5"], &["near; ttl=x"], &["near; ttl=--1"], &[""],
-            &["far; ttl=3, near; hit"], &["near; ttl=9999999999999999"]] {
+        for lines in [
+            &[][..],
+            &["near; hit"],
+            &["near; ttl=1.5"],
+            &["near; ttl=x"],
+            &["near; ttl=--1"],
+            &[""],
+            &["far; ttl=3, near; hit"],
+            &["near; ttl=9999999999999999"],
+        ] {
             assert_eq!(of(lines), None, "{lines:?}");
         }
     }

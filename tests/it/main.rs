@@ -24,6 +24,7 @@ mod policy;
 mod proxy;
 mod readme;
 mod reload;
+mod rfc;
 mod sdk;
 mod slow;
 mod tidy;

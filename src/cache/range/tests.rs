@@ -43,7 +43,9 @@ fn rfc9110_15_5_17_nothing_of_it_exists() {
 
 #[test]
 fn rfc9110_14_2_what_is_no_range_is_ignored() {
-    for bad in ["items=0-1", "bytes", "bytes=", "bytes=x-1", "bytes=1-x", "bytes=-", "bytes=5-1", "bytes=0-1,a", "bytes=+1-2"] {
+    for bad in
+        ["items=0-1", "bytes", "bytes=", "bytes=x-1", "bytes=1-x", "bytes=-", "bytes=5-1", "bytes=0-1,a", "bytes=+1-2"]
+    {
         assert_eq!(of(bad, 10), Wanted::Whole, "{bad}");
     }
     let twice = fields(&[("range", "bytes=0-1"), ("range", "bytes=2-3")]);

@@ -35,7 +35,13 @@ struct Case {
 
 impl Case {
     fn new(yaml: &str) -> Self {
-        Case { route: route(yaml), script: Directives::default(), authorized: false, plain: true, waited: Duration::ZERO }
+        Case {
+            route: route(yaml),
+            script: Directives::default(),
+            authorized: false,
+            plain: true,
+            waited: Duration::ZERO,
+        }
     }
 
     fn decide(&self, status: u16, fields: &[(&'static str, &str)]) -> Result<CacheMeta, NoStore> {

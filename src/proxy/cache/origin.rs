@@ -2,9 +2,9 @@
 
 use super::store;
 use crate::cache::key::{Key, Place};
-use crate::cache::{merge, provoked};
 use crate::cache::rules::{self, Answer};
 use crate::cache::store::{Purge, Store, Target};
+use crate::cache::{merge, provoked};
 use crate::policy::decision::Storing;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{policy, response};

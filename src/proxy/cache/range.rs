@@ -85,7 +85,8 @@ pub fn not_modified(session: &Session, resp: &ResponseHeader) -> bool {
         session.cache.phase(),
         CachePhase::Hit | CachePhase::Stale | CachePhase::StaleUpdating | CachePhase::Revalidated
     );
-    if !stored && !resp.headers.contains_key(header::LAST_MODIFIED) && !req.headers.contains_key(header::IF_NONE_MATCH) {
+    if !stored && !resp.headers.contains_key(header::LAST_MODIFIED) && !req.headers.contains_key(header::IF_NONE_MATCH)
+    {
         return false;
     }
     conditional::not_modified(&req.headers, &Validators::of(&resp.headers))

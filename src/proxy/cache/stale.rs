@@ -21,6 +21,10 @@ pub fn may_be_stale(session: &mut Session, ctx: &mut Ctx, error: Option<&Error>)
     if *e.esource() != ErrorSource::Upstream {
         return false;
     }
+    if !matches!(e.etype(), ErrorType::HTTPStatus(_)) {
+        // Pingora closes the client's connection after such a failure; the answer had better say so.
+        session.set_keepalive(None);
+    }
     let Some(meta) = session.cache.maybe_cache_meta() else { return false };
     let windows = OnFailure::of(meta);
     let over = over(meta, SystemTime::now());
