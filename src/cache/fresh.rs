@@ -212,7 +212,8 @@ fn stale_windows(answer: &Answer<'_>, cc: &CacheControl) -> Stale {
     Stale {
         while_revalidate: pick(script.stale_while_revalidate, cc.stale_while_revalidate, route.stale_while_revalidate),
         if_error: pick(script.stale_if_error, cc.stale_if_error, route.stale_if_error),
-        if_unreachable: pick(None, Delta::Absent, route.stale_if_unreachable),
+        // Out of reach is an error too: who has named a time for errors has named it for this.
+        if_unreachable: pick(script.stale_if_error, cc.stale_if_error, route.stale_if_unreachable),
     }
 }
 

@@ -64,7 +64,7 @@ pub struct CacheRules {
     pub stale_if_error: Option<Dur>,
     /// How long a stale answer may be served while no server of the upstream can be reached, or the one asked closes or
     /// goes silent without an answer (default 1m; RFC 9111 §4.2.4). `0s` switches it off. An answer of the origin, 5xx
-    /// included, is a matter of `stale_if_error` only. Never applies to answers marked must-revalidate,
+    /// included, is a matter of `stale_if_error` only; a `stale-if-error` of the origin counts here too. Never applies to answers marked must-revalidate,
     /// proxy-revalidate, no-cache or s-maxage.
     #[serde(default)]
     pub stale_if_unreachable: Option<Dur>,

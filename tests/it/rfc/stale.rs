@@ -212,6 +212,7 @@ async fn rfc9111_4_2_4_directives_that_forbid_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stale_if_unreachable_can_be_switched_off() {
     assert_eq!(after_failure("{ stale_if_unreachable: 0s }", "max-age=60", "cut").await.status, 502);
+    assert_eq!(after_failure("true", "max-age=60, stale-if-error=0", "cut").await.status, 502, "the origin's own word");
 }
 
 #[tokio::test(flavor = "multi_thread")]
