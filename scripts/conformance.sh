@@ -95,6 +95,7 @@ caches: { main: { memory: { size: 256MiB } } }
 routes: [ { upstream: origin, cache: true } ]
 observability: { access_log: false }
 YAML
+: > "$work/gateway.log"
 listens() { grep -q 'listener="web"' "$work/gateway.log"; }
 NO_COLOR=1 RUST_LOG=info "$bin" run -c "$work/sluicegate.yaml" > "$work/gateway.log" 2>&1 &
 pids+=($!)
@@ -103,10 +104,12 @@ web=$(sed -n 's/.*listener="web".* address=\([0-9.:]*\).*/\1/p' "$work/gateway.l
 [[ -n $web ]] || die 'the gateway did not say where it listens'
 
 (cd "$checkout" && exec env -u HTTP_PROXY -u HTTPS_PROXY -u http_proxy -u https_proxy \
-    npm_config_base="http://$web" npm_config_id='' \
+    npm_config_base="http://$web" npm_config_id='' npm_package_config_id='' \
     timeout -k 5 "$limit" node --no-warnings test-engine/cli.mjs) > "$work/results.json" 2> "$work/suite.log" || {
-    tail -n 5 "$work/suite.log" >&2
-    die "the suite did not finish within $limit s"
+    status=$?
+    head -n 20 "$work/suite.log" >&2
+    [[ $status == 124 ]] && die "the suite did not finish within $limit s"
+    die "the suite ended with status $status"
 }
 [[ -z $results ]] || cp "$work/results.json" "$results"
 node --no-warnings "$here/conformance/score.mjs" "$checkout" "$work/results.json" "$floor"

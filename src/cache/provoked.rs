@@ -67,3 +67,38 @@ pub fn is_plain(request: &HeaderMap) -> bool {
         && !ODD.iter().any(|name| request.contains_key(name))
         && !request.keys().any(|name| name.as_str().starts_with("content-") || name.as_str().contains("method"))
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    #[test]
+    fn a_plain_request_has_nothing_long_or_odd() {
+        let is_plain = |fields: &[(&'static str, &[u8])]| {
+            let mut h = HeaderMap::new();
+            for (name, value) in fields {
+                h.append(*name, http::HeaderValue::from_bytes(value).unwrap());
+            }
+            super::is_plain(&h)
+        };
+        assert!(is_plain(&[
+            ("host", b"a.test"),
+            ("user-agent", b"x/1 (y)"),
+            ("accept", b"*/*"),
+            ("cookie", b"a=b; c=\"d\"")
+        ]));
+        for odd in [
+            ("x-any", &[b'x'; 513][..]),
+            ("x-any", b"a\tb"),
+            ("x-any", b"caf\xc3\xa9"),
+            ("x-http-method-override", b"DELETE"),
+            ("content-length", b"3"),
+            ("range", b"bytes=0-1"),
+            ("expect", b"100-continue"),
+            ("authorization", b"x"),
+        ] {
+            assert!(!is_plain(&[("host", b"a.test"), odd]), "{}", odd.0);
+        }
+        assert!(!is_plain(&[("a", &[b'x'; 500][..]); 9]), "many fields");
+    }
+}
