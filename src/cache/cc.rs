@@ -181,7 +181,7 @@ fn delta(arg: Option<&str>) -> Delta {
 }
 
 /// Takes the next `name[=value]` off a comma-separated list; the argument comes without its quotes.
-fn next_directive(text: &str) -> Option<(&str, Option<String>, &str)> {
+pub(super) fn next_directive(text: &str) -> Option<(&str, Option<String>, &str)> {
     let text = text.trim_start_matches([',', ' ', '\t']);
     if text.is_empty() {
         return None;

@@ -2,7 +2,7 @@
 
 use super::cc::{CacheControl, Delta, Fields, Flags, SECS_MAX};
 use super::rules::{Answer, NoStore};
-use super::targeted;
+use super::{behind, date, provoked, targeted};
 use crate::config::cache::Ttl;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -26,6 +26,8 @@ pub enum From {
     Heuristic,
     /// `no-cache`: stored, but never used without asking.
     NoCache,
+    /// What a cache behind this one said is left (`Cache-Status: ...; ttl`).
+    Behind,
 }
 
 impl From {
@@ -39,6 +41,7 @@ impl From {
             From::Expires => "expires",
             From::Heuristic => "heuristic",
             From::NoCache => "no_cache",
+            From::Behind => "behind",
         }
     }
 }
@@ -50,12 +53,30 @@ pub struct Freshness {
     pub lifetime: Duration,
     /// How old it was when it came here (§4.2.3 `corrected_initial_age`).
     pub initial_age: Duration,
-    /// Serve stale that long while fetching anew.
-    pub stale_while_revalidate: Duration,
-    /// Serve stale that long when the origin fails.
-    pub stale_if_error: Duration,
+    /// How long it may be served stale.
+    pub stale: Stale,
     /// Where the lifetime came from.
     pub from: From,
+}
+
+/// How long an answer may be served after its freshness has ended (§4.2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stale {
+    /// While a fresh one is fetched.
+    pub while_revalidate: Duration,
+    /// When the origin answers with an error, or not at all.
+    pub if_error: Duration,
+    /// When the origin cannot be reached or closes without an answer.
+    pub if_unreachable: Duration,
+}
+
+/// The windows for failures, in seconds. They travel as an extension of Pingora's metadata, which knows only one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnFailure {
+    /// When the origin answers with an error, or not at all.
+    pub error_secs: u32,
+    /// When the origin cannot be reached or closes without an answer.
+    pub unreachable_secs: u32,
 }
 
 /// Works out the times of a storable answer, or why it is of no use to store it.
@@ -65,13 +86,30 @@ pub fn freshness(answer: &Answer<'_>, cc: &CacheControl) -> Result<Freshness, No
     let (lifetime, from) = match fixed(answer, cc)? {
         // A lifetime chosen here counts from now, however long the answer has travelled.
         Some((ttl, from)) => (initial_age.saturating_add(ttl), from),
-        None => of_origin(answer, cc).ok_or(NoStore::NoFreshness)?,
+        None => {
+            let (lifetime, from) = of_origin(answer, cc).ok_or(NoStore::NoFreshness)?;
+            match provoked::care(answer.header.status.as_u16()) {
+                provoked::Care::Bounded => (lifetime.min(initial_age.saturating_add(provoked::LIFETIME_MAX)), from),
+                _ => (lifetime, from),
+            }
+        }
     };
-    let (stale_while_revalidate, stale_if_error) = stale_windows(answer, cc);
-    let f = Freshness { lifetime, initial_age, stale_while_revalidate, stale_if_error, from };
+    let (lifetime, from) = within(behind::left(headers), initial_age, (lifetime, from));
+    let f = Freshness { lifetime, initial_age, stale: stale_windows(answer, cc), from };
     let has_validator = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
-    let stale_max = f.lifetime.saturating_add(f.stale_while_revalidate.max(f.stale_if_error));
+    let stale_max = f.lifetime.saturating_add(f.stale.while_revalidate.max(f.stale.if_error));
     if stale_max <= f.initial_age && !has_validator { Err(NoStore::Stale) } else { Ok(f) }
+}
+
+/// No lifetime, not even one chosen here, goes beyond what a cache behind this one has left: what is stale there is stale
+/// here.
+fn within(left: Option<behind::Left>, initial_age: Duration, chosen: (Duration, From)) -> (Duration, From) {
+    let end = match left {
+        None => return chosen,
+        Some(behind::Left::Fresh(d)) => initial_age.saturating_add(d),
+        Some(behind::Left::Stale(d)) => initial_age.saturating_sub(d),
+    };
+    if end < chosen.0 { (end, From::Behind) } else { chosen }
 }
 
 /// The script's or the route's own lifetime.
@@ -158,14 +196,15 @@ pub fn http_date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     if lines.any(|other| other != first) {
         return None;
     }
-    httpdate::parse_http_date(first.to_str().ok()?.trim()).ok()
+    date::parse(first.to_str().ok()?)
 }
 
-/// RFC 5861 windows. The origin's prohibition beats everybody; the script beats the origin's times; the route speaks
-/// where the origin is silent, and not where `s-maxage` implies proxy-revalidate (§5.2.2.10).
-fn stale_windows(answer: &Answer<'_>, cc: &CacheControl) -> (Duration, Duration) {
-    if forbids_stale(cc) {
-        return (Duration::ZERO, Duration::ZERO);
+/// RFC 5861 windows, and the one for an origin out of reach (§4.2.4 "disconnected"). The origin's prohibition beats
+/// everybody; the script beats the origin's times; the route speaks where the origin is silent, and not where `s-maxage`
+/// implies proxy-revalidate (§5.2.2.10). An error that a client can provoke does not outlive its freshness.
+fn stale_windows(answer: &Answer<'_>, cc: &CacheControl) -> Stale {
+    if forbids_stale(cc) || provoked::care(answer.header.status.as_u16()) != provoked::Care::None {
+        return Stale::default();
     }
     let pick = |script: Option<Duration>, origin: Delta, route: Duration| match (script, origin) {
         (Some(d), _) => d,
@@ -175,15 +214,30 @@ fn stale_windows(answer: &Answer<'_>, cc: &CacheControl) -> (Duration, Duration)
         (None, Delta::Absent) => route,
     };
     let (script, route) = (answer.script, answer.route);
-    (
-        pick(script.stale_while_revalidate, cc.stale_while_revalidate, route.stale_while_revalidate),
-        pick(script.stale_if_error, cc.stale_if_error, route.stale_if_error),
-    )
+    Stale {
+        while_revalidate: pick(script.stale_while_revalidate, cc.stale_while_revalidate, route.stale_while_revalidate),
+        if_error: pick(script.stale_if_error, cc.stale_if_error, route.stale_if_error),
+        // Out of reach is an error too: who has named a time for errors has named it for this.
+        if_unreachable: pick(script.stale_if_error, cc.stale_if_error, route.stale_if_unreachable),
+    }
 }
 
 /// §4.2.4: directives under which a stale answer is never served, whatever a client or an operator would accept.
 pub fn forbids_stale(cc: &CacheControl) -> bool {
     cc.has(Flags::MUST_REVALIDATE) || cc.has(Flags::PROXY_REVALIDATE) || cc.no_cache == Fields::All
+}
+
+impl OnFailure {
+    /// Of metadata that came from a store or from [`Freshness::into_meta`].
+    pub fn of(meta: &CacheMeta) -> Self {
+        let only = OnFailure { error_secs: meta.stale_if_error_sec(), unreachable_secs: 0 };
+        meta.extensions().get().copied().unwrap_or(only)
+    }
+
+    /// The window that Pingora is told: it asks before it says what failed.
+    pub fn longest_secs(self) -> u32 {
+        self.error_secs.max(self.unreachable_secs)
+    }
 }
 
 impl Freshness {
@@ -194,9 +248,12 @@ impl Freshness {
         // Fresh means lifetime > age; Pingora asks fresh_until >= now, hence the nanosecond.
         let until = epoch.checked_add(self.lifetime).and_then(|t| t.checked_sub(Duration::from_nanos(1)));
         let secs = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(SECS_MAX).min(SECS_MAX);
-        let (swr, sie) = (secs(self.stale_while_revalidate), secs(self.stale_if_error));
-        let mut meta = CacheMeta::new(until.ok_or(NoStore::NoFreshness)?, now, swr, sie, header);
+        let on_failure =
+            OnFailure { error_secs: secs(self.stale.if_error), unreachable_secs: secs(self.stale.if_unreachable) };
+        let swr = secs(self.stale.while_revalidate);
+        let mut meta = CacheMeta::new(until.ok_or(NoStore::NoFreshness)?, now, swr, on_failure.longest_secs(), header);
         meta.set_epoch_override(epoch);
+        meta.extensions_mut().insert(on_failure);
         Ok(meta)
     }
 }

@@ -65,8 +65,8 @@ pub fn from_parts(like: &ResponseHeader, headers: HeaderMap) -> ResponseHeader {
 const KEPT: [HeaderName; 5] =
     [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_RANGE, header::SET_COOKIE, header::VARY];
 
-/// The stored header updated by a 304: every field of the 304 replaces the stored ones of its name. `Age` and `Date` are
-/// those of the 304 or none.
+/// The stored header updated by a 304: every field of the 304 replaces the stored ones of its name. `Age`, `Date` and
+/// `Cache-Status`, which speak of one answer's way here, are those of the 304 or none.
 ///
 /// A 304 that speaks of another representation (a different strong `ETag`) or files it otherwise (another `Vary`) updates
 /// nothing.
@@ -85,6 +85,7 @@ pub fn merge_304(stored: &ResponseHeader, update: &ResponseHeader) -> Result<Res
     let mut headers = old.clone();
     headers.remove(header::AGE);
     headers.remove(header::DATE);
+    headers.remove("cache-status");
     for name in new.keys().filter(|n| !is_hop_by_hop(n, &nominated) && !KEPT.contains(n)) {
         headers.remove(name);
         new.get_all(name).iter().for_each(|v| {

@@ -4,8 +4,10 @@
 //! the lock and the streaming. A plain fresh hit does not go through them at all: see [`fast`].
 
 pub mod armor;
+pub mod behind;
 pub mod cc;
 pub mod conditional;
+pub mod date;
 pub mod fast;
 pub mod fresh;
 pub mod judge;
@@ -13,8 +15,10 @@ pub mod key;
 pub mod merge;
 pub mod once;
 pub mod predict;
+pub mod provoked;
 pub mod purge;
 pub mod query;
+pub mod range;
 pub mod rules;
 pub mod status;
 pub mod store;
@@ -54,6 +58,8 @@ pub struct RouteCache {
     pub stale_while_revalidate: Duration,
     /// Stale-if-error where the origin is silent.
     pub stale_if_error: Duration,
+    /// How long to serve stale while the origin cannot be reached, unless it forbids that.
+    pub stale_if_unreachable: Duration,
     /// How long to wait for another request that fetches the same object.
     pub lock_timeout: Duration,
     /// Requests that waited share an answer that is fresh for no time.
@@ -86,6 +92,7 @@ impl RouteCache {
             ttl: rules.ttl.clone(),
             stale_while_revalidate: rules.stale_while_revalidate.map_or(Duration::ZERO, |d| d.0),
             stale_if_error: rules.stale_if_error.map_or(Duration::ZERO, |d| d.0),
+            stale_if_unreachable: rules.stale_if_unreachable.map_or(STALE_IF_UNREACHABLE, |d| d.0),
             lock_timeout,
             share_once: rules.share.is_some(),
             deception_armor: rules.deception_armor.unwrap_or(true),
@@ -94,6 +101,9 @@ impl RouteCache {
 }
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// RFC 9111 §4.2.4 lets a cache that is cut off from its origin serve stale; a minute bridges a restart.
+const STALE_IF_UNREACHABLE: Duration = Duration::from_secs(60);
 
 /// What the policy script said about storing this answer; each overrides the origin and the route.
 #[derive(Clone, Debug, Default)]

@@ -61,7 +61,6 @@ fn lasts(why: NoStore, status: StatusCode) -> bool {
         | NoStore::Deception => !passes,
         NoStore::Status
         | NoStore::Authorization
-        | NoStore::ContentRange
         | NoStore::ContentLength
         | NoStore::Policy
         | NoStore::VaryChanged

@@ -1,7 +1,7 @@
 //! Which requests may use the cache and which answers may be stored (RFC 9111 §3).
 
 use super::cc::{CacheControl, Fields, Flags};
-use super::{Directives, RouteCache, armor, fresh, merge, targeted, vary};
+use super::{Directives, RouteCache, armor, fresh, merge, provoked, targeted, vary};
 use http::{HeaderMap, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_cache::{CacheMeta, NoCacheReason};
@@ -16,6 +16,8 @@ pub enum Bypass {
     Body,
     /// A protocol upgrade.
     Upgrade,
+    /// `If-Match` or `If-Unmodified-Since`: only the origin judges those (RFC 9111 §4.3.2).
+    Precondition,
     /// `Cache-Control: no-store` in the request.
     NoStore,
     /// The policy script said `pass`.
@@ -33,6 +35,7 @@ impl Bypass {
             Bypass::Method => "method",
             Bypass::Body => "request_body",
             Bypass::Upgrade => "upgrade",
+            Bypass::Precondition => "precondition",
             Bypass::NoStore => "request_no_store",
             Bypass::Policy => "policy_pass",
             Bypass::MethodOverride => "method_override",
@@ -53,6 +56,9 @@ pub fn may_use(req: &RequestHeader, script: &Directives) -> Result<(), Bypass> {
     }
     if headers.contains_key(header::UPGRADE) {
         return Err(Bypass::Upgrade);
+    }
+    if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_UNMODIFIED_SINCE) {
+        return Err(Bypass::Precondition);
     }
     if headers.contains_key(header::CACHE_CONTROL) && CacheControl::of(headers).has(Flags::NO_STORE) {
         return Err(Bypass::NoStore);
@@ -78,8 +84,6 @@ pub enum NoStore {
     SetCookie,
     /// `Vary: *`.
     VaryStar,
-    /// `Content-Range` outside a 206.
-    ContentRange,
     /// `Content-Length` lines that disagree, or are no numbers.
     ContentLength,
     /// Longer than `max_object_size`.
@@ -110,7 +114,6 @@ impl NoStore {
             NoStore::Authorization => "authorization",
             NoStore::SetCookie => "set_cookie",
             NoStore::VaryStar => "vary_star",
-            NoStore::ContentRange => "content_range",
             NoStore::ContentLength => "content_length",
             NoStore::TooLarge => "too_large",
             NoStore::NoFreshness => "no_freshness",
@@ -139,6 +142,8 @@ pub struct Answer<'a> {
     pub header: &'a ResponseHeader,
     /// The request carried `Authorization`.
     pub authorized: bool,
+    /// Nothing about the request but its URL is likely to have caused an error ([`provoked::is_plain`]).
+    pub plain: bool,
     /// When the header came.
     pub now: SystemTime,
     /// How long the origin took from request to header (RFC 9111 §4.2.3 `response_delay`).
@@ -163,17 +168,13 @@ pub fn decide(answer: &Answer<'_>) -> Result<CacheMeta, NoStore> {
     fresh::freshness(answer, &cc)?.into_meta(answer.now, header)
 }
 
-/// Statuses that answer the sender's own header fields, length or pace. Stored, they would let one client break a page
-/// for all (cache-poisoned denial of service), whatever freshness the origin gave them.
-const PROVOKED: [u16; 16] = [400, 401, 406, 407, 408, 411, 412, 413, 414, 415, 416, 417, 421, 425, 429, 431];
-
 fn may_store(answer: &Answer<'_>, cc: &CacheControl) -> Result<(), NoStore> {
     let status = answer.header.status;
     let headers = &answer.header.headers;
     if answer.script.pass {
         return Err(NoStore::Policy);
     }
-    if status.is_informational() || matches!(status.as_u16(), 206 | 304) || PROVOKED.contains(&status.as_u16()) {
+    if status.is_informational() || matches!(status.as_u16(), 206 | 304) || is_too_risky(answer, cc) {
         return Err(NoStore::Status);
     }
     // §5.2.2.3: with must-understand a cache that knows the status ignores no-store, and one that does not, obeys.
@@ -193,12 +194,22 @@ fn may_store(answer: &Answer<'_>, cc: &CacheControl) -> Result<(), NoStore> {
     if vary::has_star(headers) {
         return Err(NoStore::VaryStar);
     }
-    if headers.contains_key(header::CONTENT_RANGE) {
-        return Err(NoStore::ContentRange);
-    }
     match content_length(headers)? {
         Some(bytes) if bytes > answer.object_bytes_max => Err(NoStore::TooLarge),
         _ => Ok(()),
+    }
+}
+
+/// An error that the client may have brought about, and that nobody has asked to store.
+fn is_too_risky(answer: &Answer<'_>, cc: &CacheControl) -> bool {
+    let status = answer.header.status.as_u16();
+    match provoked::care(status) {
+        provoked::Care::None => false,
+        provoked::Care::Never => true,
+        provoked::Care::Bounded => {
+            let chosen = answer.script.ttl.is_some() || answer.route.ttl.by_status.contains_key(&status);
+            !(answer.plain && (chosen || provoked::is_explicit(&answer.header.headers, cc)))
+        }
     }
 }
 

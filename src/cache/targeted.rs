@@ -1,14 +1,20 @@
-//! Targeted cache control: `CDN-Cache-Control`, a Structured Fields dictionary (RFC 9213, RFC 9651 §3.2).
+//! Targeted cache control: `CDN-Cache-Control`, a Structured Fields dictionary (RFC 9213, RFC 9651 §3.2), and its
+//! forerunner `Surrogate-Control` (Edge Architecture Specification, §2.2).
 
-use super::cc::CacheControl;
+use super::cc::{self, CacheControl, Delta};
 use http::HeaderMap;
 
 /// The fields this gateway is a target of, most specific first (RFC 9213 §2.2).
 const TARGET_LIST: [&str; 1] = ["cdn-cache-control"];
 
 /// The directives of the first targeted field that is there, not empty and valid; then `Cache-Control` and `Expires`
-/// must not be used (RFC 9213 §2.2). A field that does not parse is as if it were not there.
+/// must not be used (RFC 9213 §2.2). A field that does not parse is as if it were not there. `Surrogate-Control` comes
+/// after `CDN-Cache-Control`, for that one is a standard.
 pub fn of(headers: &HeaderMap) -> Option<CacheControl> {
+    targeted(headers).or_else(|| surrogate(headers))
+}
+
+fn targeted(headers: &HeaderMap) -> Option<CacheControl> {
     TARGET_LIST.iter().find_map(|name| {
         let mut lines = headers.get_all(*name).iter();
         let mut text = lines.next()?.to_str().ok()?.to_owned();
@@ -18,6 +24,36 @@ pub fn of(headers: &HeaderMap) -> Option<CacheControl> {
         }
         dictionary(text.trim_matches(' '))
     })
+}
+
+/// `max-age=60+30, no-store, content="ESI/1.0", max-age=5;other`: the part after the plus is a time to serve stale
+/// while a fresh answer is fetched, and what names a surrogate is not for us, who have no name. `None` where nothing in
+/// it is about caching.
+fn surrogate(headers: &HeaderMap) -> Option<CacheControl> {
+    let mut found = CacheControl::default();
+    for line in headers.get_all("surrogate-control") {
+        let line = line.to_str().ok()?;
+        let mut rest = line;
+        while let Some((name, arg, after)) = cc::next_directive(rest) {
+            rest = after;
+            let arg = arg.as_deref();
+            if name.contains(';') || arg.is_some_and(|a| a.contains(';')) {
+                continue;
+            }
+            match (name.to_ascii_lowercase().as_str(), arg.and_then(|a| a.split_once('+'))) {
+                ("max-age", Some((fresh, stale))) => {
+                    found.set("max-age", Some(fresh));
+                    found.set("stale-while-revalidate", Some(stale));
+                }
+                // Whether we are near the origin or far from it, nobody told us: then the careful reading.
+                ("no-store-remote", _) => found.set("no-store", None),
+                (name, _) => found.set(name, arg),
+            }
+        }
+    }
+    // §2.2: its lifetime is its own; shared caches and their directives are another field's business.
+    found.s_maxage = Delta::Absent;
+    (found != CacheControl::default()).then_some(found)
 }
 
 fn dictionary(text: &str) -> Option<CacheControl> {

@@ -44,9 +44,12 @@ fn normalised(name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
     if name == header::ACCEPT_ENCODING {
         return codings(values);
     }
+    if SINGLE.contains(name) {
+        return present(&values.map(HeaderValue::as_bytes).map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b'\n'));
+    }
     let is_set = [header::ACCEPT, header::ACCEPT_LANGUAGE, header::ACCEPT_CHARSET].contains(name);
     let mut parts: Vec<Vec<u8>> = values
-        .flat_map(|v| if is_set { v.as_bytes().split(comma).collect() } else { vec![v.as_bytes()] })
+        .flat_map(|v| members_of(v.as_bytes()))
         .map(|m| squeezed(m, is_set))
         .filter(|m| !is_set || !m.is_empty())
         .collect();
@@ -55,6 +58,28 @@ fn normalised(name: &HeaderName, request: &HeaderMap) -> Vec<u8> {
         parts.dedup();
     }
     present(&parts.join(&b','))
+}
+
+/// Fields that are no lists: a comma in them is part of the value, and so is the space after it.
+const SINGLE: [HeaderName; 6] = [
+    header::COOKIE,
+    header::AUTHORIZATION,
+    header::USER_AGENT,
+    header::REFERER,
+    header::ORIGIN,
+    header::IF_MODIFIED_SINCE,
+];
+
+/// The members of a list, whatever stands between quotes left alone (RFC 9110 §5.6.1).
+fn members_of(line: &[u8]) -> Vec<&[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    line.split(|b| {
+        let escapes = quoted && *b == b'\\' && !escaped;
+        let plain = !std::mem::replace(&mut escaped, escapes);
+        quoted ^= plain && *b == b'"';
+        !quoted && *b == b','
+    })
+    .collect()
 }
 
 fn comma(b: &u8) -> bool {

@@ -62,6 +62,12 @@ pub struct CacheRules {
     /// own (RFC 5861 §4). Never applies to answers marked must-revalidate, proxy-revalidate, no-cache or s-maxage.
     #[serde(default)]
     pub stale_if_error: Option<Dur>,
+    /// How long a stale answer may be served while no server of the upstream can be reached, or the one asked closes or
+    /// goes silent without an answer (default 1m; RFC 9111 §4.2.4). `0s` switches it off. An answer of the origin, 5xx
+    /// included, is a matter of `stale_if_error` only; where the origin or the script names a time for errors, that one
+    /// counts here too. Never applies to answers marked must-revalidate, proxy-revalidate, no-cache or s-maxage.
+    #[serde(default)]
+    pub stale_if_unreachable: Option<Dur>,
     /// How long a request waits for another one that is already fetching the same object, before it goes to the origin
     /// itself (default 5s).
     #[serde(default)]
@@ -259,12 +265,14 @@ mod tests {
     fn a_route_takes_true_or_rules() {
         assert!(matches!(route("true"), Ok(RouteCache::Switch(true))));
         let yaml = r#"{ store: main, key: { query: { exclude: [utm_*, gclid], sort: true }, cookies: [lang] },
-            ttl: { default: origin, "301": 1h, "404": 30s }, stale_while_revalidate: 60s, stale_if_error: 24h }"#;
+            ttl: { default: origin, "301": 1h, "404": 30s }, stale_while_revalidate: 60s, stale_if_error: 24h,
+            stale_if_unreachable: 5m }"#;
         let Ok(RouteCache::Rules(r)) = route(yaml) else { panic!("rules expected") };
         assert_eq!(r.store.as_deref(), Some("main"));
         assert!(r.key.query.sort);
         assert_eq!(r.ttl.by_status.get(&404), Some(&Ttl::Fixed(Dur::secs(30))));
         assert_eq!(r.stale_if_error, Some(Dur::secs(86_400)));
+        assert_eq!(r.stale_if_unreachable, Some(Dur::secs(300)));
         let again = serde_yaml::to_string(&RouteCache::Rules(r)).unwrap();
         assert!(matches!(route(&again), Ok(RouteCache::Rules(_))), "{again}");
     }

@@ -57,6 +57,8 @@ pub struct Ctx {
     pub upstream: Option<SocketAddr>,
     /// Tries at origin servers.
     pub tries: Tries,
+    /// Interim answers passed on.
+    pub interim: u32,
     /// Request body bytes seen.
     pub body_bytes: u64,
     /// What went wrong underway, for the log.
@@ -90,6 +92,7 @@ impl Ctx {
             call: None,
             upstream: None,
             tries: Tries::default(),
+            interim: 0,
             body_bytes: 0,
             error: None,
             background: false,

@@ -5,6 +5,7 @@ pub mod ai;
 pub mod cache;
 pub mod ctx;
 pub mod fail;
+pub mod interim;
 pub mod log;
 pub mod policy;
 pub mod reply;
@@ -27,7 +28,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, RangeType, Session};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -138,6 +139,14 @@ impl ProxyHttp for Spine {
         cache::vary(meta, req)
     }
 
+    fn cache_not_modified_filter(&self, session: &Session, resp: &ResponseHeader, _: &mut Ctx) -> Result<bool> {
+        Ok(cache::not_modified(session, resp))
+    }
+
+    fn range_header_filter(&self, session: &mut Session, resp: &mut ResponseHeader, _: &mut Ctx) -> RangeType {
+        cache::range(session, resp)
+    }
+
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         upstream::peer(ctx)
     }
@@ -159,11 +168,13 @@ impl ProxyHttp for Spine {
     ) -> Result<()> {
         ctx.source = Source::Origin;
         response::clean(resp);
+        interim::pass_on(session, resp, ctx).await?;
         cache::invalidate(session, resp, ctx).await;
         cache::from_origin(resp, ctx)
     }
 
     async fn response_filter(&self, session: &mut Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        cache::as_it_was(session, ctx);
         cache::tell(session, resp, ctx)?;
         response::finish(resp, ctx)
     }

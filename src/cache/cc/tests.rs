@@ -179,3 +179,29 @@ proptest! {
         let _ = cc(&text);
     }
 }
+
+#[test]
+fn surrogate_control_is_read_after_cdn_cache_control() {
+    let of = |v: &str| targeted::of(&fields(&[("surrogate-control", v)]));
+    let cc = of("max-age=60+30, content=\"ESI/1.0\"").unwrap();
+    assert_eq!((cc.max_age, cc.stale_while_revalidate), (Delta::Secs(60), Delta::Secs(30)));
+    assert!(of("no-store").unwrap().has(Flags::NO_STORE) && of("no-store-remote").unwrap().has(Flags::NO_STORE));
+    for silent in ["", "content=\"ESI/1.0\"", "max-age=5;other", "no-store;other", "s-maxage=5"] {
+        assert_eq!(of(silent), None, "{silent}");
+    }
+    let both = fields(&[("surrogate-control", "max-age=1"), ("cdn-cache-control", "max-age=2")]);
+    assert_eq!(targeted::of(&both).unwrap().max_age, Delta::Secs(2));
+    assert_eq!(of("max-age=x").unwrap().max_age, Delta::Invalid);
+}
+
+#[test]
+fn rfc9111_4_1_white_space_around_commas_means_nothing_in_lists() {
+    let stored = fields(&[("vary", "x-list, cookie")]);
+    let v = |name: &'static str, value: &str| vary::of(&stored, &fields(&[(name, value)]));
+    assert_eq!(v("x-list", "1,2"), v("x-list", " 1 , 2 "));
+    assert_eq!(v("x-list", "1,2"), vary::of(&stored, &fields(&[("x-list", "1"), ("x-list", "2")])), "RFC 9110 §5.3");
+    assert_ne!(v("x-list", "1,2"), v("x-list", "2,1"), "order may mean something");
+    assert_ne!(v("x-list", "\"a,b\""), v("x-list", "\"a, b\""), "inside quotes it does");
+    assert_ne!(v("x-list", "\"a\\\", b\""), v("x-list", "\"a\\\",b\""), "an escaped quote ends nothing");
+    assert_ne!(v("cookie", "a=1, 2"), v("cookie", "a=1,2"), "no list");
+}

@@ -1,6 +1,7 @@
 //! Tests of storing, freshness, judging and merging, by RFC clause.
 
 use super::*;
+use crate::cache::fresh::OnFailure;
 use crate::cache::judge::{Asks, HitVerdict, judge};
 use crate::config::cache as config;
 use pingora_cache::ForcedFreshness;
@@ -29,18 +30,26 @@ struct Case {
     route: RouteCache,
     script: Directives,
     authorized: bool,
+    plain: bool,
     waited: Duration,
 }
 
 impl Case {
     fn new(yaml: &str) -> Self {
-        Case { route: route(yaml), script: Directives::default(), authorized: false, waited: Duration::ZERO }
+        Case {
+            route: route(yaml),
+            script: Directives::default(),
+            authorized: false,
+            plain: true,
+            waited: Duration::ZERO,
+        }
     }
 
     fn decide(&self, status: u16, fields: &[(&'static str, &str)]) -> Result<CacheMeta, NoStore> {
         decide(&Answer {
             header: &header(status, fields),
             authorized: self.authorized,
+            plain: self.plain,
             now: now(),
             waited: self.waited,
             route: &self.route,
@@ -115,13 +124,12 @@ fn rfc9111_3_what_is_not_stored() {
         (206, vec![fresh], NoStore::Status),
         (304, vec![fresh], NoStore::Status),
         (103, vec![fresh], NoStore::Status),
-        (400, vec![fresh], NoStore::Status),
+        (401, vec![fresh], NoStore::Status),
         (431, vec![fresh], NoStore::Status),
         (200, vec![("cache-control", "no-store, max-age=60")], NoStore::NoStore),
         (200, vec![("cache-control", "private, max-age=60")], NoStore::Private),
         (200, vec![fresh, ("set-cookie", "a=1")], NoStore::SetCookie),
         (200, vec![fresh, ("vary", "accept, *")], NoStore::VaryStar),
-        (200, vec![fresh, ("content-range", "bytes 0-1/2")], NoStore::ContentRange),
         (200, vec![fresh, ("content-length", "1001")], NoStore::TooLarge),
         (200, vec![fresh, ("content-length", "5, 6")], NoStore::ContentLength),
         (200, vec![fresh, ("content-length", "+5")], NoStore::ContentLength),
@@ -193,7 +201,7 @@ fn rfc9111_4_2_4_who_may_serve_stale() {
     let case = Case::new("{ stale_while_revalidate: 60s, stale_if_error: 24h }");
     let windows = |cc: &str| {
         let meta = case.decide(200, &[("cache-control", cc), V]).unwrap();
-        (meta.stale_while_revalidate_sec(), meta.stale_if_error_sec())
+        (meta.stale_while_revalidate_sec(), OnFailure::of(&meta).error_secs)
     };
     assert_eq!(windows("max-age=1"), (60, 86_400));
     assert_eq!(windows("max-age=1, stale-while-revalidate=5, stale-if-error=0"), (5, 0));
@@ -261,6 +269,9 @@ fn rfc9111_3_which_requests_use_the_cache() {
     assert_eq!(req("GET", &[("cache-control", "no-store")], false), Err(Bypass::NoStore));
     assert_eq!(req("GET", &[], true), Err(Bypass::Policy));
     assert_eq!(req("GET", &[("x-http-method-override", "DELETE")], false), Err(Bypass::MethodOverride));
+    for condition in ["if-match", "if-unmodified-since"] {
+        assert_eq!(req("GET", &[(condition, "x")], false), Err(Bypass::Precondition), "§4.3.2");
+    }
 }
 
 #[test]
@@ -271,6 +282,7 @@ fn rfc9111_3_2_a_304_updates_the_stored_header() {
             ("etag", "\"1\""),
             ("date", DATE),
             ("age", "9"),
+            ("cache-status", "far; hit; ttl=-5"),
             ("x-old", "1"),
             ("x-both", "old"),
             ("content-length", "5"),
@@ -303,10 +315,66 @@ fn rfc9111_3_2_a_304_updates_the_stored_header() {
         (vec!["1".into()], vec!["5".into()], vec!["gzip".into()])
     );
     assert_eq!(all("last-modified"), [DATE]);
-    for gone in ["date", "age", "set-cookie", "x-hop", "connection"] {
+    for gone in ["date", "age", "cache-status", "set-cookie", "x-hop", "connection"] {
         assert!(all(gone).is_empty(), "{gone}");
     }
     assert_eq!(merge::merge_304(&old, &header(304, &[("vary", "x-b")])).err(), Some(NoStore::VaryChanged));
     assert_eq!(merge::merge_304(&old, &header(304, &[("etag", "\"2\"")])).err(), Some(NoStore::Stale), "§4.3.4");
     assert!(merge::merge_304(&old, &header(304, &[("etag", "W/\"2\"")])).is_ok());
+}
+
+#[test]
+fn rfc9111_4_2_4_disconnected_has_a_window_of_its_own() {
+    let windows = |yaml: &str, cc: &str| {
+        let meta = Case::new(yaml).decide(200, &[("cache-control", cc), V]).unwrap();
+        let OnFailure { error_secs, unreachable_secs } = OnFailure::of(&meta);
+        assert_eq!(meta.stale_if_error_sec(), error_secs.max(unreachable_secs), "Pingora is told the longer one");
+        (error_secs, unreachable_secs)
+    };
+    assert_eq!(windows("true", "max-age=1"), (0, 60));
+    assert_eq!(windows("{ stale_if_unreachable: 5m, stale_if_error: 7s }", "max-age=1"), (7, 300));
+    assert_eq!(windows("{ stale_if_unreachable: 0s }", "max-age=1"), (0, 0));
+    assert_eq!(windows("true", "max-age=1, stale-if-error=9"), (9, 9));
+    assert_eq!(windows("true", "max-age=1, stale-if-error=0"), (0, 0));
+    assert_eq!(windows("true", "s-maxage=1"), (0, 0), "§5.2.2.10");
+    assert_eq!(windows("true", "max-age=1, must-revalidate"), (0, 0));
+    let mut case = Case::new("true");
+    case.script.stale_if_error = Some(Duration::from_secs(5));
+    let meta = case.decide(200, &[("cache-control", "max-age=1"), V]).unwrap();
+    assert_eq!(OnFailure::of(&meta), OnFailure { error_secs: 5, unreachable_secs: 5 });
+}
+
+#[test]
+fn rfc9211_2_4_nothing_is_fresh_longer_than_behind_us() {
+    let status = |ttl: &'static str| ("cache-status", ttl);
+    let cc = ("cache-control", "max-age=100");
+    assert_eq!(left(&[cc, status("near; hit; ttl=30")]), Ok(30));
+    assert_eq!(left(&[cc, status("near; hit; ttl=300")]), Ok(100));
+    assert_eq!(left(&[cc, status("near; hit; ttl=-5"), V]), Ok(0));
+    assert_eq!(left(&[cc, status("near; hit; detail=stale_if_error"), V]), Ok(0));
+    assert_eq!(left(&[cc, status("near; hit; ttl=-5")]), Err(NoStore::Stale));
+    assert_eq!(
+        Case::new("{ ttl: { default: 5m } }").left(200, &[cc, status("near; hit; ttl=30"), ("age", "70")]),
+        Ok(30)
+    );
+    let windowed = Case::new("{ stale_while_revalidate: 60s }");
+    let meta = windowed.decide(200, &[cc, ("age", "105"), status("near; hit; ttl=-5")]).unwrap();
+    let end = now().duration_since(meta.fresh_until()).unwrap().as_secs();
+    assert_eq!(end, 5, "the window counts from where it became stale");
+}
+
+#[test]
+fn errors_that_a_client_may_provoke_are_bounded() {
+    let mut case = Case::new(r#"{ stale_if_error: 1h, ttl: { "414": 1h } }"#);
+    let fresh = ("cache-control", "max-age=60");
+    assert_eq!(case.left(400, &[fresh]), Ok(10));
+    assert_eq!(case.left(400, &[("cache-control", "s-maxage=4")]), Ok(4));
+    assert_eq!(case.left(414, &[]), Ok(3600), "the operator's own word");
+    assert_eq!(case.left(400, &[("last-modified", "Sun, 06 Nov 1983 08:32:57 GMT")]), Err(NoStore::Status));
+    let meta = case.decide(400, &[fresh]).unwrap();
+    assert_eq!(OnFailure::of(&meta), OnFailure::default(), "never served stale");
+    assert_eq!(case.left(431, &[fresh]), Err(NoStore::Status));
+    case.plain = false;
+    assert_eq!(case.left(400, &[fresh]), Err(NoStore::Status));
+    assert_eq!(case.left(414, &[]), Err(NoStore::Status));
 }

@@ -132,6 +132,14 @@ impl<R: Reader> HandleHit for Hit<R> {
         self.reader.seek(start as u64, end.map(|e| e as u64)).map_err(failed)
     }
 
+    fn can_seek_multipart(&self) -> bool {
+        true
+    }
+
+    fn seek_multipart(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        self.seek(start, end)
+    }
+
     fn should_count_access(&self) -> bool {
         // The store counts for itself.
         false

@@ -1,6 +1,7 @@
 //! Header and times of a stored object, read once when it is stored so that a hit parses nothing.
 
 use super::super::conditional::Validators;
+use super::super::fresh::OnFailure;
 use super::super::purge::Filed;
 use super::super::{rules, vary};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -26,6 +27,8 @@ pub struct Head {
     pub swr_secs: u32,
     /// Stale-if-error in seconds.
     pub sie_secs: u32,
+    /// How long it may be served stale while the origin cannot be reached, in seconds.
+    pub unreachable_secs: u32,
     /// Which variant it is.
     pub variance: Option<HashBinary>,
     /// The request fields it varies on, sorted.
@@ -42,6 +45,7 @@ impl Head {
     /// From Pingora's metadata.
     pub fn from_meta(meta: &CacheMeta) -> Self {
         let mut header = meta.response_header_copy();
+        let on_failure = OnFailure::of(meta);
         // Each hit states its own age.
         header.remove_header(&header::AGE);
         Head {
@@ -50,7 +54,8 @@ impl Head {
             provenance: meta.provenance(),
             epoch: meta.epoch(),
             swr_secs: meta.stale_while_revalidate_sec(),
-            sie_secs: meta.stale_if_error_sec(),
+            sie_secs: on_failure.error_secs,
+            unreachable_secs: on_failure.unreachable_secs,
             variance: meta.variance(),
             vary: vary::names(&header.headers),
             validators: Validators::of(&header.headers),
@@ -67,7 +72,9 @@ impl Head {
     pub fn to_meta(&self, primary: bool) -> CacheMeta {
         let created = if primary { self.provenance } else { self.created };
         let header = self.header.clone();
-        let mut meta = CacheMeta::new(self.fresh_until, created, self.swr_secs, self.sie_secs, header);
+        let on_failure = OnFailure { error_secs: self.sie_secs, unreachable_secs: self.unreachable_secs };
+        let mut meta = CacheMeta::new(self.fresh_until, created, self.swr_secs, on_failure.longest_secs(), header);
+        meta.extensions_mut().insert(on_failure);
         meta.set_epoch_override(self.epoch);
         meta.extensions_mut().insert(self.filed.clone());
         if let Some(variance) = self.variance {

@@ -3,10 +3,14 @@
 
 mod hot;
 mod origin;
+mod range;
+mod stale;
 mod tell;
 
 pub use hot::serve_hot;
 pub use origin::{from_origin, invalidate, may_store};
+pub use range::{not_modified, range};
+pub use stale::{as_it_was, may_be_stale};
 pub use tell::tell;
 
 use super::ctx::Ctx;
@@ -17,9 +21,9 @@ use crate::cache::rules::Bypass;
 use crate::cache::status::Fwd;
 use crate::cache::{Directives, once, vary as variance};
 use crate::plan::RouteStore;
-use http::{Version, header};
+use http::header;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, ForcedFreshness};
 use pingora_proxy::Session;
@@ -54,6 +58,12 @@ pub struct CacheState {
     pub shared: bool,
     /// The origin's answer is kept for those who wait for it, under `share: once`.
     pub for_waiters: bool,
+    /// Stale is sent because the origin could not be reached.
+    pub unreachable: bool,
+    /// The request head is dressed as HTTP/1 at the moment.
+    pub was_h2: bool,
+    /// And has a `Host` that its client did not send.
+    pub lent: bool,
     outcome: &'static str,
 }
 
@@ -150,17 +160,4 @@ pub fn may_ask_origin(ctx: &mut Ctx) -> Result<bool> {
 /// Which variant a request wants (RFC 9111 §4.1).
 pub fn vary(meta: &CacheMeta, req: &RequestHeader) -> Option<HashBinary> {
     variance::of(meta.headers(), &req.headers)
-}
-
-/// May something stale be sent: while it is refreshed (`error` is none), or because the origin failed? Pingora has
-/// checked the windows of the stored object.
-pub fn may_be_stale(session: &Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
-    match error {
-        // Pingora writes the refresh of an HTTP/2 request in a form that its own parser refuses: those wait instead.
-        None => !ctx.background && session.req_header().version != Version::HTTP_2,
-        Some(e) => {
-            ctx.error = Some(format!("{:?}", e.etype()));
-            *e.esource() == ErrorSource::Upstream
-        }
-    }
 }

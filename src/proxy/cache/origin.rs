@@ -4,7 +4,7 @@ use super::{authorized, store};
 use crate::cache::key::{Key, Place};
 use crate::cache::rules::Answer;
 use crate::cache::store::{Purge, Store, Target};
-use crate::cache::{armor, merge, once};
+use crate::cache::{armor, merge, once, provoked};
 use crate::policy::decision::Storing;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{policy, response};
@@ -95,6 +95,7 @@ pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Res
     let answer = Answer {
         header: merged.as_ref().unwrap_or(resp),
         authorized: authorized(session, ctx),
+        plain: provoked::is_plain(&session.req_header().headers),
         now: SystemTime::now(),
         waited: ctx.cache.asked.map_or(Duration::ZERO, |a| a.elapsed()),
         route: &cache.rules,

@@ -70,7 +70,10 @@ fn phase_status(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Cach
     let predicted = session.cache.predicted_uncacheable_reason().is_some();
     ctx.cache.predicted = predicted;
     let why = if predicted { Some(Fwd::Bypass) } else { why };
-    let told = CacheStatus::of_phase(phase, why, status, ttl).collapsed(waited);
+    let mut told = CacheStatus::of_phase(phase, why, status, ttl).collapsed(waited);
+    if phase == CachePhase::Stale && ctx.cache.unreachable {
+        told.detail = "stale_if_unreachable";
+    }
     if ctx.cache.shared || ctx.cache.for_waiters { shared_once(told, why) } else { told }
 }
 
