@@ -86,7 +86,7 @@ fn is_gmt(text: &[u8]) -> bool {
 }
 
 fn is_leap(year: u64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }
 
 fn moment(year: u64, month: u64, day: u64, second_of_day: u64) -> Option<SystemTime> {

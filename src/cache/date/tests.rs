@@ -1,6 +1,7 @@
 //! Tests of the three forms of HTTP dates.
 
 use super::*;
+use proptest::prelude::*;
 
 fn secs(text: &str) -> Option<u64> {
     parse(text).map(|t| t.duration_since(UNIX_EPOCH).unwrap().as_secs())
@@ -70,5 +71,12 @@ fn dates_agree_with_a_well_kept_crate() {
     for days in (0..80_000u64).step_by(11) {
         let time = UNIX_EPOCH + Duration::from_secs(days * 86_400 + days % 86_400);
         assert_eq!(parse(&httpdate::fmt_http_date(time)), Some(time), "day {days}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,40}", near in "[SsUuNn, 0-9:NOVGMTnovgmt-]{0,32}") {
+        let _ = (parse(&text), parse(&near));
     }
 }

@@ -244,3 +244,31 @@ async fn rfc9111_2_an_answer_given_while_it_is_fetched_is_whole_for_all() {
     }
     assert_eq!(origin.hits(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rfc9110_15_2_an_interim_answer_is_followed_by_a_final_one_even_when_the_origin_dies() {
+    let hint = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n".to_vec();
+    let (_, edge) = pair(move |_| vec![Step::Send(hint.clone()), Step::Cut]).await;
+    let mut client = Client::connect(edge.web()).await;
+    client.send(crate::harness::client::request("GET", "/", &[], b"")).await;
+    let first = client.head().await.unwrap();
+    let last = if first.status == 103 { client.response(false).await } else { first };
+    assert_eq!(last.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_cannot_send_interim_answers_without_end() {
+    let (_, edge) = pair(|_| {
+        let mut all = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(40);
+        all.extend(b"HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ncontent-length: 1\r\n\r\nx");
+        vec![Step::Send(all)]
+    })
+    .await;
+    let mut client = Client::connect(edge.web()).await;
+    client.send(crate::harness::client::request("GET", "/", &[], b"")).await;
+    let mut hints = 0;
+    while client.head().await.unwrap().status == 103 {
+        hints += 1;
+    }
+    assert_eq!(hints, 8);
+}
