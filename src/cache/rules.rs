@@ -83,6 +83,8 @@ pub enum NoStore {
     Policy,
     /// A 304 whose `Vary` differs from the stored answer's.
     VaryChanged,
+    /// More tags than are kept, so that no purge by tag could be relied on.
+    TooManyTags,
 }
 
 impl NoStore {
@@ -102,6 +104,7 @@ impl NoStore {
             NoStore::Stale => "stale_on_arrival",
             NoStore::Policy => "policy",
             NoStore::VaryChanged => "vary_changed",
+            NoStore::TooManyTags => "too_many_tags",
         }
     }
 

@@ -339,7 +339,8 @@ fn open_store(cache: &yaml_cache::Cache, clock: crate::base::clock::Clock) -> &'
     let capacity_bytes = cache.memory.size.0;
     let limits = StoreLimits { capacity_bytes, object_bytes_max: cache.max_object_size.0.min(capacity_bytes) };
     let lock: Box<CacheKeyLockImpl> = Box::new(CacheLock::new(LOCK_AGE_MAX));
-    Box::leak(Box::new(HttpStore { adapter: Adapter::new(MemoryStore::new(limits, clock)), lock }))
+    let adapter = Adapter::new(MemoryStore::new(limits, clock));
+    Box::leak(Box::new(HttpStore { adapter, lock, sweep: tokio::sync::Mutex::default() }))
 }
 
 struct Published {

@@ -7,6 +7,7 @@ pub mod ctx;
 pub mod fail;
 pub mod log;
 pub mod policy;
+pub mod purge;
 pub mod reply;
 pub mod request;
 pub mod response;
@@ -126,8 +127,8 @@ impl ProxyHttp for Spine {
         Ok(cache::judge(meta, ctx))
     }
 
-    async fn proxy_upstream_filter(&self, _: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        cache::may_ask_origin(ctx)
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        cache::may_ask_origin(session, ctx)
     }
 
     fn response_cache_filter(&self, session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
@@ -159,7 +160,7 @@ impl ProxyHttp for Spine {
     ) -> Result<()> {
         ctx.source = Source::Origin;
         response::clean(resp);
-        cache::invalidate(session, resp, ctx).await;
+        cache::invalidate(session, resp, ctx);
         cache::from_origin(resp, ctx)
     }
 

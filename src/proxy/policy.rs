@@ -1,7 +1,7 @@
 //! The policy station: makes the facts, calls the hooks, and keeps to `on_error` when the script fails.
 
 use super::ctx::Ctx;
-use super::{ai, response};
+use super::{ai, purge, response};
 use crate::ab;
 use crate::base::reply::Reply;
 use crate::base::source::Source;
@@ -136,6 +136,7 @@ pub fn on_log(session: &Session, ctx: &mut Ctx, took: Duration, bytes: u64) -> O
     let entry = Arc::new(LogFacts { duration: took, bytes, source: ctx.source, reason: ctx.reason, cost, tokens });
     match timed(ctx, Hook::OnLog, || policy.on_log(&req, &resp, &entry)) {
         Ok(d) => {
+            purge::by_script(ctx, &d.purges);
             ctx.notes.extend(d.notes);
             d.keep
         }

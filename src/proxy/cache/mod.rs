@@ -3,6 +3,7 @@
 
 mod hot;
 mod origin;
+mod tags;
 mod tell;
 
 pub use hot::serve_hot;
@@ -12,6 +13,8 @@ pub use tell::tell;
 use super::ctx::Ctx;
 use crate::cache::judge::{self, Asks, HitVerdict};
 use crate::cache::key::{Key, Place};
+use crate::cache::purge::tags::{Tags, TooMany};
+use crate::cache::purge::{Filed, Gate};
 use crate::cache::rules::Bypass;
 use crate::cache::status::Fwd;
 use crate::cache::{Directives, vary as variance};
@@ -43,6 +46,10 @@ pub struct CacheState {
     pub asked: Option<Instant>,
     /// The header of a 304, whole.
     pub update: Option<ResponseHeader>,
+    /// The purge generation under which the origin's answer is filed.
+    pub generation: u64,
+    /// The answer's tags, where it gave any.
+    pub tags: Option<Result<Tags, TooMany>>,
     outcome: &'static str,
 }
 
@@ -101,12 +108,28 @@ pub fn judge(meta: &CacheMeta, ctx: &mut Ctx) -> Option<ForcedFreshness> {
 }
 
 /// The last gate before the origin: `only-if-cached` goes no further (RFC 9111 §5.2.1.7).
-pub fn may_ask_origin(ctx: &mut Ctx) -> Result<bool> {
+pub fn may_ask_origin(session: &Session, ctx: &mut Ctx) -> Result<bool> {
     if ctx.cache.asks.only_if_cached && !ctx.background {
         return Err(Error::explain(ErrorType::HTTPStatus(504), "only-if-cached"));
     }
     ctx.cache.asked = Some(Instant::now());
+    if let Some(cache) = store(ctx) {
+        let generation = cache.store.book().generation();
+        // Purged since the look-up: a 304 must not bring back what is void, so it is filed under what it was.
+        let void = purged(session, ctx).then(|| filed(session).map_or(0, |f| f.generation));
+        ctx.cache.generation = void.unwrap_or(generation);
+    }
     Ok(true)
+}
+
+fn filed(session: &Session) -> Option<&Filed> {
+    session.cache.maybe_cache_meta()?.extensions().get::<Filed>()
+}
+
+/// Whether what the look-up found has become void since.
+fn purged(session: &Session, ctx: &Ctx) -> bool {
+    let (Some(cache), Some(key), Some(filed)) = (store(ctx), &ctx.cache.key, filed(session)) else { return false };
+    cache.store.book().gate_of(filed, key.bytes()) == Gate::Void
 }
 
 /// Which variant a request wants (RFC 9111 §4.1).
@@ -117,6 +140,9 @@ pub fn vary(meta: &CacheMeta, req: &RequestHeader) -> Option<HashBinary> {
 /// May something stale be sent: while it is refreshed (`error` is none), or because the origin failed? Pingora has
 /// checked the windows of the stored object.
 pub fn may_be_stale(session: &Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+    if purged(session, ctx) {
+        return false;
+    }
     match error {
         // Pingora writes the refresh of an HTTP/2 request in a form that its own parser refuses: those wait instead.
         None => !ctx.background && session.req_header().version != Version::HTTP_2,
