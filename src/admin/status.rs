@@ -37,7 +37,10 @@ pub fn status(edge: &Edge, last: &Last) -> Value {
         .into_iter()
         .map(|(name, store)| {
             let st = store.adapter.store().stats();
-            (name, json!({ "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purge": purges(store) }))
+            (
+                name,
+                json!({ "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purge": purges(store) }),
+            )
         })
         .collect();
     let auth: serde_json::Map<String, Value> =

@@ -77,7 +77,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         if status != StatusCode::OK {
             let said = answer.get("error").and_then(Value::as_str).unwrap_or("no reason given");
-            let done = if i > 0 { format!(" (the first {} wishes were carried out)", i * BATCH) } else { String::new() };
+            let done =
+                if i > 0 { format!(" (the first {} wishes were carried out)", i * BATCH) } else { String::new() };
             complain(&format!("{}: {} {said}{done}", args.admin, status.as_u16()));
             return Ok(ExitCode::FAILURE);
         }

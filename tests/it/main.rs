@@ -22,6 +22,7 @@ mod harness;
 mod holes;
 mod policy;
 mod proxy;
+mod purge;
 mod readme;
 mod reload;
 mod sdk;

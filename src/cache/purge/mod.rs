@@ -16,7 +16,7 @@ pub mod tags;
 mod tests;
 
 pub use book::{Book, Checked};
-pub use rule::{Kind, Rule};
+pub use rule::{Kind, Rule, key_of};
 
 use std::sync::Arc;
 use std::time::SystemTime;

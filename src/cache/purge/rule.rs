@@ -1,7 +1,7 @@
 //! What can be purged: one rule for each wish, in the spelling under which objects are filed.
 
-use super::PurgeError;
 use super::super::key::{Key, KeyRules, Place, UrlParts};
+use super::PurgeError;
 use crate::base::authority::valid_authority;
 use http::Uri;
 
