@@ -23,6 +23,7 @@ mod holes;
 mod policy;
 mod proxy;
 mod purge;
+mod purge_ways;
 mod readme;
 mod reload;
 mod sdk;

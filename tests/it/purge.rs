@@ -1,28 +1,27 @@
-//! Purges over HTTP: by URL, prefix, host, tag and all, hard and soft; over the admin port, by the method, by the script,
-//! by the command; and that nothing older than a purge is served after it.
+//! Purges over the admin port: by URL, prefix, host, tag and all, hard and soft; and that nothing older than a purge is
+//! served after it.
 
 use crate::harness::client::{Client, Response, ask, get_host, post};
 use crate::harness::edge::{Edge, Setup};
 use crate::harness::origin::{Origin, Step, chunk, chunked, gate, reply};
-use crate::harness::secure::H2;
 use crate::harness::wait_until;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-const CACHING: &str = "
+pub const CACHING: &str = "
 upstreams: { app: { servers: [\"$ORIGIN\"] } }
 caches: { main: { memory: { size: 32MiB } } }
 routes: [ { upstream: app, cache: $CACHE } ]
 ";
 
-async fn edge(origin: &Origin, cache: &str) -> Edge {
+pub async fn edge(origin: &Origin, cache: &str) -> Edge {
     Setup::new(CACHING).put("ORIGIN", origin.address).put("CACHE", cache).start().await
 }
 
 /// Every answer storable, with the number of the request as its body, an ETag, and as tags the parts of the path.
-async fn numbered() -> Origin {
+pub async fn numbered() -> Origin {
     Origin::start(|seen| {
         let tags = seen.target.trim_start_matches('/').replace('/', " ");
         let fields = [("cache-control", "max-age=600"), ("etag", "\"1\""), ("surrogate-key", tags.as_str())];
@@ -34,11 +33,11 @@ async fn numbered() -> Origin {
     .await
 }
 
-async fn purge(edge: &Edge, body: Value) -> Response {
+pub async fn purge(edge: &Edge, body: Value) -> Response {
     post(edge.admin(), "/purge", &[], &body).await
 }
 
-async fn from(edge: &Edge, host: &str, target: &str) -> String {
+pub async fn from(edge: &Edge, host: &str, target: &str) -> String {
     get_host(edge.web(), host, target).await.source().to_owned()
 }
 
@@ -80,7 +79,10 @@ async fn every_kind_hard_and_soft_concerns_what_it_names() {
             assert!(seen.iter().all(|s| (s.header("if-none-match") == "\"1\"") == soft), "{wish}");
         }
     }
-    assert_eq!(edge.metric("sluicegate_purges_total", &["kind=\"prefix\"", "by=\"admin\"", "result=\"ok\""]).await, 6.0);
+    assert_eq!(
+        edge.metric("sluicegate_purges_total", &["kind=\"prefix\"", "by=\"admin\"", "result=\"ok\""]).await,
+        6.0
+    );
     assert!(edge.metric("sluicegate_purge_rules", &["cache=\"main\""]).await > 5.0);
     assert!(edge.status().await["http_caches"]["main"]["purge"]["generation"].as_u64() > Some(16));
 }
@@ -112,7 +114,8 @@ async fn a_batch_is_carried_out_whole_or_not_at_all() {
     let twice = ask(edge.admin(), "POST", "/purge", &[], br#"{"tag":"x","tag":"y"}"#).await;
     assert!(twice.status == 400 && twice.text().contains("twice"), "{}", twice.text());
     assert_eq!(from(&edge, "a.test", "/x").await, "http_cache", "nothing of a refused batch was purged");
-    let batch: Vec<Value> = (0..999).map(|i| json!({ "tag": format!("t{i}") })).chain([json!({ "tag": "x" })]).collect();
+    let batch: Vec<Value> =
+        (0..999).map(|i| json!({ "tag": format!("t{i}") })).chain([json!({ "tag": "x" })]).collect();
     let answer = purge(&edge, json!({ "purges": batch })).await;
     assert_eq!(answer.json()["purged"]["tag"], 1000, "{}", answer.text());
     assert_eq!(from(&edge, "a.test", "/x").await, "origin");
@@ -218,24 +221,26 @@ async fn rfc9111_4_4_an_answer_asked_for_before_a_post_is_not_stored_after_it() 
     assert_eq!(edge.metric("sluicegate_purges_total", &["by=\"unsafe_method\""]).await, 1.0);
 }
 
+/// Answers with the version at the time it was asked, often slowly: fills that a purge overtakes.
+async fn versioned(version: &Arc<AtomicU64>) -> Origin {
+    let stamp = Arc::clone(version);
+    Origin::start(move |seen| {
+        let fields = [("cache-control", "max-age=600"), ("cache-tag", "news"), ("vary", "x-arm")];
+        let stamp = stamp.load(Ordering::SeqCst).to_string();
+        let pause = Step::Pause(Duration::from_millis(4));
+        match seen.number % 3 {
+            0 => reply(200, &fields, stamp),
+            1 => [vec![pause], reply(200, &fields, stamp)].concat(),
+            _ => vec![chunked(200, &fields), pause.clone(), chunk(stamp), pause, chunk("")],
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn under_load_nothing_stored_before_a_purge_is_served_after_it() {
     let version = Arc::new(AtomicU64::new(0));
-    let stamp = Arc::clone(&version);
-    let origin = Origin::start(move |seen| {
-        let fields = [("cache-control", "max-age=600"), ("cache-tag", "news"), ("vary", "x-arm")];
-        let stamp = stamp.load(Ordering::SeqCst).to_string();
-        // Slow origins make fills that a purge overtakes.
-        match seen.number % 3 {
-            0 => reply(200, &fields, stamp),
-            1 => [vec![Step::Pause(Duration::from_millis(4))], reply(200, &fields, stamp)].concat(),
-            _ => {
-                let pause = Step::Pause(Duration::from_millis(4));
-                vec![chunked(200, &fields), pause.clone(), chunk(stamp), pause, chunk("")]
-            }
-        }
-    })
-    .await;
+    let origin = versioned(&version).await;
     let edge = Arc::new(edge(&origin, "true").await);
     let floor = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
@@ -284,172 +289,4 @@ async fn under_load_nothing_stored_before_a_purge_is_served_after_it() {
         (hits, all) = (hits + h, all + a);
     }
     assert!(hits > 200 && all > hits, "{hits} of {all} were hits: the cache took part");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_method_purge_is_for_those_whom_the_route_names() {
-    let origin = numbered().await;
-    let yaml = "
-server: { trusted_proxies: [127.0.0.1] }
-upstreams: { app: { servers: [\"$ORIGIN\"] } }
-caches: { main: { memory: { size: 32MiB } } }
-listeners: { web: { address: \"127.0.0.1:0\", protocols: [h1, h2] } }
-routes:
-  - { match: { host: shut.test }, upstream: app, cache: true }
-  - { match: { host: plain.test }, upstream: app }
-  - { upstream: app, cache: { key: { query: { exclude: [utm] } }, purge_from: [10.0.0.0/8, 127.0.0.1] } }
-";
-    let yaml = yaml.replace("server: {", "server: { threads: 2, grace_period: 100ms, admin: { listen: \"127.0.0.1:0\" },");
-    let edge = Setup::bare(&yaml).put("ORIGIN", origin.address).start().await;
-    let send = |host: &'static str, target: &'static str, fields: &'static [(&str, &str)]| {
-        let all = [&[("Host", host)], fields].concat();
-        let web = edge.web();
-        async move { ask(web, "PURGE", target, &all, b"").await }
-    };
-    for (host, target) in [("a.test", "/x/1"), ("a.test", "/x/2"), ("b.test", "/x/1")] {
-        get_host(edge.web(), host, target).await;
-    }
-    let asked = origin.hits();
-    for (host, fields, status, reason) in [
-        ("shut.test", &[][..], 405, "purge_not_enabled"),
-        ("plain.test", &[], 405, "purge_not_enabled"),
-        ("a.test", &[("X-Forwarded-For", "192.0.2.1")], 403, "purge_forbidden"),
-        ("a.test", &[("Origin", "http://a.test")], 403, "purge_forbidden"),
-        ("a.test", &[("Cache-Tag", " ,")], 400, "bad_purge"),
-    ] {
-        let answer = send(host, "/x/1", fields).await;
-        assert_eq!((answer.status, answer.reason()), (status, reason), "{host} {fields:?}: {answer:?}");
-    }
-    assert_eq!(origin.hits(), asked, "no PURGE reaches an origin");
-    assert_eq!(from(&edge, "a.test", "/x/1").await, "http_cache");
-    let answer = send("a.test", "/x/1?utm=z", &[("X-Forwarded-For", "10.1.2.3")]).await;
-    assert_eq!((answer.status, answer.json()["purged"]["url"].as_u64()), (200, Some(1)), "{}", answer.text());
-    assert_eq!(from(&edge, "a.test", "/x/1").await, "origin", "the key's own rules count");
-    assert_eq!(from(&edge, "a.test", "/x/2").await, "http_cache");
-    // Softly, by each name of the field.
-    for field in [&[("X-Soft-Purge", "1")], &[("Fastly-Soft-Purge", "1")]] {
-        assert_eq!(send("a.test", "/x/2", field).await.status, 200);
-        assert_eq!(from(&edge, "a.test", "/x/2").await, "http_cache", "asked for by its ETag");
-        assert_eq!(origin.last().header("if-none-match"), "\"1\"");
-    }
-    // Tags, within the host.
-    assert_eq!(send("a.test", "/", &[("Surrogate-Key", "none x")]).await.status, 200);
-    assert_eq!(from(&edge, "a.test", "/x/2").await, "origin");
-    assert_eq!(from(&edge, "b.test", "/x/1").await, "http_cache", "a neighbour's tags are its own");
-    let h2 = H2::clear(edge.web()).await;
-    let request = http::Request::builder().method("PURGE").uri("http://a.test/x/2").body(()).unwrap();
-    assert_eq!(h2.ask(request, b"").await.head.status, 200);
-    assert_eq!(from(&edge, "a.test", "/x/2").await, "origin");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_script_tags_and_purges() {
-    let origin = Origin::start(|seen| {
-        let fields = [("cache-control", "max-age=600"), ("etag", "\"e\"")];
-        let known = seen.header("if-none-match") == "\"e\"";
-        reply(if known { 304 } else { 200 }, &fields, if known { String::new() } else { seen.number.to_string() })
-    })
-    .await;
-    let yaml = "
-upstreams: { app: { servers: [\"$ORIGIN\"] } }
-caches: { main: { memory: { size: 32MiB } } }
-policy: { script: policy.rhai }
-routes:
-  - { match: { path: /api/* }, upstream: app, policy: true }
-  - { upstream: app, cache: true, policy: true }
-";
-    let script = "
-fn on_origin_response(req, resp) { next().tag(\"shop\") }
-fn on_log(req, resp, entry) {
-    if req.method == \"POST\" && resp.status == 200 {
-        return if req.path == \"/api/soft\" { next().purge_tag(\"shop\", \"soft\") } else { next().purge_tag(\"shop\") };
-    }
-    next()
-}
-";
-    let setup = Setup::new(yaml).put("ORIGIN", origin.address).file("policy.rhai", script);
-    let edge = setup.start().await;
-    for (path, conditional) in [("/api/soft", true), ("/api/hard", false)] {
-        edge.get("/page").await;
-        let first = edge.get("/page").await;
-        assert_eq!((first.source(), first.count("surrogate-key")), ("http_cache", 0));
-        edge.ask("POST", path, &[], b"x").await;
-        let asked = origin.hits();
-        wait_until("the purge", async || {
-            edge.get("/page").await;
-            origin.hits() > asked
-        })
-        .await;
-        assert_eq!(!origin.last().header("if-none-match").is_empty(), conditional, "{path}");
-    }
-    assert_eq!(edge.metric("sluicegate_purges_total", &["kind=\"tag\"", "by=\"script\""]).await, 2.0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tags_come_from_the_fields_of_the_route_and_are_sent_on_only_where_it_says_so() {
-    let origin = Origin::start(|seen| {
-        let many = vec!["t"; 600].iter().enumerate().map(|(i, t)| format!("{t}{i}")).collect::<Vec<_>>().join(",");
-        let tags = if seen.target == "/many" { many } else { "one,two".to_owned() };
-        let fields = [("cache-control", "max-age=600"), ("cache-tag", tags.as_str()), ("x-tags", "mine")];
-        reply(200, &fields, "x")
-    })
-    .await;
-    let plain = edge(&origin, "true").await;
-    let own = edge(&origin, "{ tags_from: [x-tags], send_tags: true }").await;
-    for _ in 0..2 {
-        let answer = plain.get("/").await;
-        assert_eq!((answer.count("cache-tag"), answer.header("x-tags")), (0, "mine"));
-        let answer = own.get("/").await;
-        assert_eq!((answer.header("cache-tag"), answer.header("x-tags")), ("one,two", "mine"));
-    }
-    purge(&own, json!({ "tag": "one" })).await;
-    assert_eq!(own.get("/").await.source(), "http_cache", "not a field of this route");
-    purge(&own, json!({ "tag": "mine" })).await;
-    assert_eq!(own.get("/").await.source(), "origin");
-    for _ in 0..2 {
-        let answer = plain.get("/many").await;
-        assert_eq!(answer.source(), "origin", "what could not be purged by all its tags is not stored");
-        assert_eq!(answer.count("cache-tag"), 0);
-    }
-    for (cache, fault) in [
-        ("{ tags_from: [\"a b\"] }", "routes[0].cache.tags_from[0]: \"a b\" is no field name"),
-        ("{ purge_from: [10.0.0.0/33] }", "routes[0].cache.purge_from[0]: \"10.0.0.0/33\" is no address or network"),
-    ] {
-        let refused = Setup::new(CACHING).put("ORIGIN", origin.address).put("CACHE", cache).try_start().await;
-        let said = refused.err().map(|e| format!("{e:#}")).unwrap_or_default();
-        assert!(said.contains(fault), "{said}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_command_purges_and_says_so() {
-    let origin = numbered().await;
-    let edge = edge(&origin, "true").await;
-    let run = |args: &[&str], admin: String| {
-        let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
-        async move {
-            let out = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-                .args(["purge", "--admin", &admin])
-                .args(args)
-                .env_remove("SLUICEGATE_ADMIN_TOKEN")
-                .output()
-                .await
-                .unwrap();
-            let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-            (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
-        }
-    };
-    let admin = || format!("http://{}", edge.admin());
-    get_host(edge.web(), "a.test", "/x").await;
-    let (code, out, err) = run(&["http://a.test/x", "--tag", "x", "y"], admin()).await;
-    assert_eq!(code, 0, "{err}");
-    assert!(out.starts_with("purged: 1 url, 2 tag in main (generation "), "{out}");
-    assert_eq!(from(&edge, "a.test", "/x").await, "origin");
-    let (code, out, _) = run(&["--soft", "--all", "--store", "main"], admin()).await;
-    assert!(code == 0 && out.starts_with("purged softly: 1 all in main"), "{out}");
-    let (code, _, err) = run(&["--host", "a:1"], admin()).await;
-    assert!(code == 1 && err.contains("400 \"a:1\" is not a host"), "{code} {err}");
-    assert_eq!(run(&[], admin()).await.0, 2);
-    let nobody = format!("http://{}", crate::harness::origin::nobody());
-    assert_eq!(run(&["--all"], nobody).await.0, 3);
 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 fn place(url: &str) -> Key {
     let (scheme, rest) = url.split_once("://").unwrap();
     let at = rest.find('/').unwrap();
-    Key::of_url(&Place::of(scheme == "https", &rest[..at], rest[at..].as_bytes()), &KeyRules::default())
+    Key::of_url(&Place::of(scheme == "https", &rest[..at], &rest.as_bytes()[at..]), &KeyRules::default())
 }
 
 fn filed(tags: &[&str], generation: u64) -> Filed {
