@@ -244,12 +244,13 @@ async fn under_load_nothing_stored_before_a_purge_is_served_after_it() {
     let edge = Arc::new(edge(&origin, "true").await);
     let floor = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
+    let hits = Arc::new(AtomicU64::new(0));
     let clients: Vec<_> = (0..12)
         .map(|n| {
-            let (web, floor, stop) = (edge.web(), Arc::clone(&floor), Arc::clone(&stop));
+            let (web, floor, stop, hits) = (edge.web(), Arc::clone(&floor), Arc::clone(&stop), Arc::clone(&hits));
             tokio::spawn(async move {
                 let mut client = Client::connect(web).await;
-                let (mut hits, mut all) = (0, 0);
+                let mut all = 0;
                 while !stop.load(Ordering::SeqCst) {
                     let least = floor.load(Ordering::SeqCst);
                     let target = format!("/p/{}", (n + all) % 3);
@@ -258,14 +259,13 @@ async fn under_load_nothing_stored_before_a_purge_is_served_after_it() {
                     let got: u64 = answer.text().parse().unwrap();
                     assert!(got >= least, "{got} served after the purge of everything before {least}: {answer:?}");
                     all += 1;
-                    hits += usize::from(answer.source() == "http_cache");
+                    hits.fetch_add(u64::from(answer.source() == "http_cache"), Ordering::SeqCst);
                 }
-                (hits, all)
             })
         })
         .collect();
     for round in 1..=60_u64 {
-        let before = origin.hits();
+        let (asked, served) = (origin.hits(), hits.load(Ordering::SeqCst));
         version.store(round, Ordering::SeqCst);
         let soft = round % 2 == 0;
         let wish = match round % 5 {
@@ -280,13 +280,13 @@ async fn under_load_nothing_stored_before_a_purge_is_served_after_it() {
         };
         assert_eq!(purge(&edge, wish).await.status, 200);
         floor.store(round, Ordering::SeqCst);
-        wait_until("every page is fetched again", async || origin.hits() >= before + 3).await;
+        wait_until("every page is fetched again, and served from the cache", async || {
+            origin.hits() >= asked + 3 && hits.load(Ordering::SeqCst) >= served + 20
+        })
+        .await;
     }
     stop.store(true, Ordering::SeqCst);
-    let (mut hits, mut all) = (0, 0);
     for client in clients {
-        let (h, a) = client.await.unwrap();
-        (hits, all) = (hits + h, all + a);
+        client.await.unwrap();
     }
-    assert!(hits > 200 && all > hits, "{hits} of {all} were hits: the cache took part");
 }
