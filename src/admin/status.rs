@@ -1,6 +1,7 @@
 //! What a gateway says about itself: `GET /status`, and gauges that are read when metrics are.
 
 use crate::cache::store::Store;
+use crate::plan::HttpStore;
 use crate::proxy::Edge;
 use prometheus::IntGaugeVec;
 use serde_json::{Value, json};
@@ -36,7 +37,10 @@ pub fn status(edge: &Edge, last: &Last) -> Value {
         .into_iter()
         .map(|(name, store)| {
             let st = store.adapter.store().stats();
-            (name, json!({ "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purged": st.purged }))
+            (
+                name,
+                json!({ "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purge": purges(store) }),
+            )
         })
         .collect();
     let auth: serde_json::Map<String, Value> =
@@ -52,6 +56,11 @@ pub fn status(edge: &Edge, last: &Last) -> Value {
         "auth": auth,
         "ai": { "saved": saved(edge), "answer_caches": answers(edge) },
     })
+}
+
+fn purges(store: &HttpStore) -> Value {
+    let book = store.book();
+    json!({ "generation": book.generation(), "rules": book.rules(), "reclaimed": book.reclaimed() })
 }
 
 /// What caches answered instead of models, since the start.
@@ -87,6 +96,8 @@ pub fn refresh_gauges(edge: &Edge) {
     for g in [&m.cache_bytes, &m.cache_objects, &m.cache_evictions, &m.cache_hits, &m.cache_misses, &m.cache_stored] {
         g.reset();
     }
+    m.purge_rules.reset();
+    m.cache_reclaimed.reset();
     for (name, store) in edge.shared.stores.all() {
         let s = store.adapter.store().stats();
         let name = [name.as_str()];
@@ -96,6 +107,8 @@ pub fn refresh_gauges(edge: &Edge) {
         set(&m.cache_hits, &name, s.hits);
         set(&m.cache_misses, &name, s.misses);
         set(&m.cache_stored, &name, s.stored);
+        set(&m.purge_rules, &name, store.book().rules());
+        set(&m.cache_reclaimed, &name, store.book().reclaimed());
     }
     for g in [&m.ai.semantic, &m.ai.semantic_bypasses, &m.ai.semantic_vetoes] {
         g.reset();

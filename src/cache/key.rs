@@ -195,6 +195,34 @@ pub fn readable(framed: &[u8]) -> String {
     out
 }
 
+/// What a stored key says of its URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UrlParts<'a> {
+    /// `http` or `https`.
+    pub scheme: &'a [u8],
+    /// The host, lower case, without port.
+    pub host: &'a [u8],
+    /// The port.
+    pub port: u16,
+    /// The path.
+    pub path: &'a [u8],
+    /// All frames of the URL: [`Key::url_bytes`].
+    pub bytes: &'a [u8],
+}
+
+/// The URL of a stored key; `None` for bytes that are no key.
+pub fn url_parts(framed: &[u8]) -> Option<UrlParts<'_>> {
+    let part = |bytes, wanted| next_frame(bytes).filter(|(tag, ..)| *tag == wanted).map(|(_, part, rest)| (part, rest));
+    let (scheme, rest) = part(framed, b's')?;
+    let (host, rest) = part(rest, b'o')?;
+    let (port, rest) = part(rest, b':')?;
+    let (path, rest) = part(rest, b'/')?;
+    let (_, rest) = part(rest, b'?')?;
+    let port = u16::from_be_bytes(port.try_into().ok()?);
+    let bytes = framed.get(..framed.len().checked_sub(rest.len())?)?;
+    Some(UrlParts { scheme, host, port, path, bytes })
+}
+
 fn next_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (len, rest) = rest.split_first_chunk::<4>()?;

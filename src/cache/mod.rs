@@ -26,6 +26,8 @@ pub mod targeted;
 pub mod vary;
 
 use crate::config::cache as config;
+use http::HeaderName;
+use ipnet::IpNet;
 use key::KeyRules;
 use std::time::Duration;
 
@@ -66,6 +68,12 @@ pub struct RouteCache {
     pub share_once: bool,
     /// Answers that do not fit the file extension of their URL are not stored.
     pub deception_armor: bool,
+    /// Response fields that hold tags.
+    pub tags_from: Vec<HeaderName>,
+    /// Whether clients see those fields.
+    pub send_tags: bool,
+    /// Networks that may send `PURGE`; `None` where nobody may.
+    pub purge_from: Option<Vec<IpNet>>,
 }
 
 impl RouteCache {
@@ -83,6 +91,8 @@ impl RouteCache {
         if lock_timeout.is_zero() {
             faults.push(Fault::new("lock_timeout", "must be longer than 0"));
         }
+        let tags_from = tags_from(rules.tags_from.as_deref(), &mut faults);
+        let purge_from = rules.purge_from.as_deref().map(|list| networks(list, &mut faults));
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -96,8 +106,43 @@ impl RouteCache {
             lock_timeout,
             share_once: rules.share.is_some(),
             deception_armor: rules.deception_armor.unwrap_or(true),
+            tags_from,
+            send_tags: rules.send_tags,
+            purge_from,
         }))
     }
+}
+
+/// Fields that one route may take tags from.
+const TAG_FIELDS_MAX: usize = 8;
+
+fn tags_from(names: Option<&[String]>, faults: &mut Vec<Fault>) -> Vec<HeaderName> {
+    let Some(names) = names else { return vec![purge::tags::SURROGATE_KEY, purge::tags::CACHE_TAG] };
+    if names.len() > TAG_FIELDS_MAX {
+        faults.push(Fault::new("tags_from", format!("at most {TAG_FIELDS_MAX} fields")));
+    }
+    let mut out = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        match name.parse() {
+            Ok(n) => out.push(n),
+            Err(_) => faults.push(Fault::new(format!("tags_from[{i}]"), format!("{name:?} is no field name"))),
+        }
+    }
+    out
+}
+
+fn networks(list: &[String], faults: &mut Vec<Fault>) -> Vec<IpNet> {
+    let mut out = Vec::new();
+    for (i, text) in list.iter().enumerate() {
+        match text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)) {
+            Ok(n) => out.push(n),
+            Err(_) => {
+                let why = format!("{text:?} is no address or network (10.0.0.0/8)");
+                faults.push(Fault::new(format!("purge_from[{i}]"), why));
+            }
+        }
+    }
+    out
 }
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -63,6 +63,7 @@ fn lasts(why: NoStore, status: StatusCode) -> bool {
         | NoStore::Authorization
         | NoStore::ContentLength
         | NoStore::Policy
+        | NoStore::TooManyTags
         | NoStore::VaryChanged
         | NoStore::OversizedRequest
         | NoStore::SessionCookie => false,

@@ -102,6 +102,8 @@ pub enum NoStore {
     Deception,
     /// A page for a client with a session, which only the route's own `ttl` would keep.
     SessionCookie,
+    /// More tags than are kept, so that no purge by tag could be relied on.
+    TooManyTags,
 }
 
 impl NoStore {
@@ -123,6 +125,7 @@ impl NoStore {
             NoStore::OversizedRequest => "oversized_request",
             NoStore::Deception => "deception",
             NoStore::SessionCookie => "session_cookie",
+            NoStore::TooManyTags => "too_many_tags",
         }
     }
 

@@ -1,6 +1,7 @@
-//! Commands: `run`, `check`, `schema`, `demo`.
+//! Commands: `run`, `check`, `schema`, `purge`, `demo`.
 
 pub mod demo;
+pub mod purge;
 
 use crate::base::clock::Clock;
 use crate::config::load;
@@ -39,6 +40,8 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
+    /// Ask a running gateway to purge its HTTP caches.
+    Purge(purge::Args),
     /// Play an origin app and a model provider to try the gateway on.
     Demo {
         /// Where the app listens.
@@ -63,6 +66,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             say(&text)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Purge(args) => runtime(1)?.block_on(purge::run(args)),
         Command::Demo { origin, model, latency } => {
             let args = demo::Args { origin, model, latency: latency.0 };
             runtime(2)?.block_on(demo::run(args))?;

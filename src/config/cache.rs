@@ -82,6 +82,17 @@ pub struct CacheRules {
     /// `ttl` would keep; unless the origin says `public`, `s-maxage` or `CDN-Cache-Control`.
     #[serde(default)]
     pub deception_armor: Option<bool>,
+    /// Response header fields that hold an answer's tags, to purge by (default `[surrogate-key, cache-tag]`): `cache-tag`
+    /// separates them by commas, every other field by white space. `[]`: none.
+    #[serde(default)]
+    pub tags_from: Option<Vec<String>>,
+    /// Whether clients see those fields (default: no). A cache of our own in front of this one needs them.
+    #[serde(default)]
+    pub send_tags: bool,
+    /// Networks from which the method `PURGE` is taken; elsewhere it is answered 403, and 405 where this is not set. What
+    /// counts is the client's address behind trusted proxies.
+    #[serde(default)]
+    pub purge_from: Option<Vec<String>>,
 }
 
 /// Which answers requests that waited for the same fetch may share, besides fresh ones.
@@ -282,7 +293,7 @@ mod tests {
         for (yaml, said) in [
             ("yes please", "true, false or a map"),
             ("{ stor: main }", "unknown field `stor`"),
-            ("{ tags_from: [cache-tag] }", "unknown field `tags_from`"),
+            ("{ tag_from: [cache-tag] }", "unknown field `tag_from`"),
             ("{ ttl: { \"404\": soon } }", "neither \"origin\" nor a duration"),
             ("{ ttl: { \"404 \": 3s } }", "expected \"default\" or a status code"),
             ("{ ttl: { \"304\": 3s } }", "expected \"default\" or a status code"),

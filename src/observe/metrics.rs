@@ -39,8 +39,12 @@ pub struct Metrics {
     pub cache_misses: IntGaugeVec,
     /// Objects stored, by HTTP cache.
     pub cache_stored: IntGaugeVec,
-    /// Purge calls, by result.
+    /// Purges, by kind, who asked and result.
     pub purges: IntCounterVec,
+    /// Purge rules held, by HTTP cache.
+    pub purge_rules: IntGaugeVec,
+    /// Objects thrown out because a purge had made them void, by HTTP cache.
+    pub cache_reclaimed: IntGaugeVec,
     policy_calls: IntCounterVec,
     policy_seconds: HistogramVec,
     /// Reloads, by what was reloaded and result.
@@ -131,7 +135,9 @@ pub const FAMILIES: &[Family] = &[
     family(Gauge, "sluicegate_cache_hits", "Look-ups that found an object, since the cache was made", &["cache"]),
     family(Gauge, "sluicegate_cache_misses", "Look-ups that did not, since the cache was made", &["cache"]),
     family(Gauge, "sluicegate_cache_stored", "Objects stored since the cache was made", &["cache"]),
-    family(Counter, "sluicegate_purges_total", "Purge calls", &["result"]),
+    family(Counter, "sluicegate_purges_total", "Purges: what, who asked, result", &["kind", "by", "result"]),
+    family(Gauge, "sluicegate_purge_rules", "Purge rules that look-ups check", &["cache"]),
+    family(Gauge, "sluicegate_cache_reclaimed", "Purged objects thrown out since the cache was made", &["cache"]),
     family(Counter, "sluicegate_policy_calls_total", "Hooks called", &["hook", "result"]),
     family(Buckets, "sluicegate_policy_seconds", "Time in a hook", &["hook"]),
     family(Counter, "sluicegate_reloads_total", "Reloads", &["what", "result"]),
@@ -218,6 +224,8 @@ impl Metrics {
             cache_misses: g(&r, "sluicegate_cache_misses")?,
             cache_stored: g(&r, "sluicegate_cache_stored")?,
             purges: c(&r, "sluicegate_purges_total")?,
+            purge_rules: g(&r, "sluicegate_purge_rules")?,
+            cache_reclaimed: g(&r, "sluicegate_cache_reclaimed")?,
             policy_calls: c(&r, "sluicegate_policy_calls_total")?,
             policy_seconds: h(&r, "sluicegate_policy_seconds")?,
             reloads: c(&r, "sluicegate_reloads_total")?,

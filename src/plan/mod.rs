@@ -15,6 +15,8 @@ use crate::bot::lists::Lists;
 use crate::bot::verify::DnsVerifier;
 use crate::cache::RouteCache;
 use crate::cache::predict::Known;
+use crate::cache::purge::Book;
+use crate::cache::purge::sweep::Sweep;
 use crate::cache::store::adapter::Adapter;
 use crate::cache::store::memory::MemoryStore;
 use crate::config::ai::AiRoute;
@@ -118,6 +120,24 @@ pub struct HttpStore {
     pub lock: Box<CacheKeyLockImpl>,
     /// URLs whose answers are known not to be stored: nobody waits for those.
     pub known: Known,
+    /// Where reclaiming purged objects is.
+    pub sweep: tokio::sync::Mutex<Sweep>,
+}
+
+/// Objects looked at in one round of [`HttpStore::sweep`].
+const SWEEP_OBJECTS: usize = 1 << 16;
+
+impl HttpStore {
+    /// The purges that all its levels heed.
+    pub fn book(&self) -> &Arc<Book> {
+        self.adapter.store().book()
+    }
+
+    /// One round of reclaiming purged objects.
+    pub async fn sweep(&self) {
+        let mut sweep = self.sweep.lock().await;
+        sweep.go_on(self.book(), self.adapter.store(), SWEEP_OBJECTS).await;
+    }
 }
 
 /// What a route does.

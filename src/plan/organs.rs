@@ -341,7 +341,8 @@ fn open_store(cache: &yaml_cache::Cache, clock: crate::base::clock::Clock) -> &'
     let limits = StoreLimits { capacity_bytes, object_bytes_max: cache.max_object_size.0.min(capacity_bytes) };
     let lock: Box<CacheKeyLockImpl> = Box::new(CacheLock::new(LOCK_AGE_MAX));
     let adapter = Adapter::new(MemoryStore::new(limits, clock));
-    Box::leak(Box::new(HttpStore { adapter, lock, known: Known::default() }))
+    let sweep = tokio::sync::Mutex::default();
+    Box::leak(Box::new(HttpStore { adapter, lock, known: Known::default(), sweep }))
 }
 
 struct Published {

@@ -179,11 +179,22 @@ pub struct ResponseDirectives {
     pub notes: Notes,
 }
 
+/// A tag to purge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagPurge {
+    /// The tag.
+    pub tag: String,
+    /// Stale instead of void.
+    pub soft: bool,
+}
+
 /// What `on_log` decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogDirectives {
     /// Write the line, leave it out, or (`None`) as the configured sampling says.
     pub keep: Option<bool>,
+    /// Tags to purge in the HTTP caches.
+    pub purges: Vec<TagPurge>,
     /// For the log.
     pub notes: Notes,
 }

@@ -2,7 +2,7 @@
 
 use super::decision::{
     AiCache, Answer, CacheUse, HeaderOp, LogDirectives, Notes, OriginResponseDirectives, PromptDecision,
-    PromptDirectives, Refusal, RequestDecision, RequestDirectives, ResponseDirectives, Storing,
+    PromptDirectives, Refusal, RequestDecision, RequestDirectives, ResponseDirectives, Storing, TagPurge,
 };
 use crate::base::reply::{Body, Reply};
 use crate::base::source::Source;
@@ -50,6 +50,7 @@ pub(super) enum Step {
     Tag(ImmutableString),
     NoStore,
     Keep(bool),
+    PurgeTag(TagPurge),
 }
 
 impl Draft {
@@ -127,7 +128,9 @@ impl Draft {
     /// As the decision of `on_log`.
     pub(super) fn into_log(self) -> LogDirectives {
         let keep = self.steps.iter().rev().find_map(|s| if let Step::Keep(k) = s { Some(*k) } else { None });
-        LogDirectives { keep, notes: notes_and_headers(self.steps).0 }
+        let purge = |s: &Step| if let Step::PurgeTag(p) = s { Some(p.clone()) } else { None };
+        let purges = self.steps.iter().filter_map(purge).collect();
+        LogDirectives { keep, purges, notes: notes_and_headers(self.steps).0 }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod fail;
 pub mod interim;
 pub mod log;
 pub mod policy;
+pub mod purge;
 pub mod reply;
 pub mod request;
 pub mod response;
@@ -127,8 +128,8 @@ impl ProxyHttp for Spine {
         Ok(cache::judge(session, meta, ctx))
     }
 
-    async fn proxy_upstream_filter(&self, _: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        cache::may_ask_origin(ctx)
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        cache::may_ask_origin(session, ctx)
     }
 
     fn response_cache_filter(&self, session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
@@ -169,7 +170,7 @@ impl ProxyHttp for Spine {
         ctx.source = Source::Origin;
         response::clean(resp);
         interim::pass_on(session, resp, ctx).await?;
-        cache::invalidate(session, resp, ctx).await;
+        cache::invalidate(session, resp, ctx);
         cache::from_origin(resp, ctx)
     }
 

@@ -2,7 +2,7 @@
 
 use super::ctx::Ctx;
 use super::log::Answered;
-use super::{ai, response};
+use super::{ai, purge, response};
 use crate::ab;
 use crate::base::reply::Reply;
 use crate::base::source::Source;
@@ -142,6 +142,7 @@ pub fn on_log(session: &Session, ctx: &mut Ctx, a: &Answered) -> Option<bool> {
         Arc::new(LogFacts { duration: a.took, bytes: a.bytes, source: ctx.source, reason: ctx.reason, cost, tokens });
     match timed(ctx, Hook::OnLog, || policy.on_log(&req, &resp, &entry)) {
         Ok(d) => {
+            purge::by_script(ctx, &d.purges);
             ctx.notes.extend(d.notes);
             d.keep
         }

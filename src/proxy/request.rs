@@ -2,7 +2,7 @@
 //! policy, dispatch. It is fixed here, so that no configuration can put auth behind a cache.
 
 use super::ctx::Ctx;
-use super::{Edge, ai, cache, policy, reply};
+use super::{Edge, ai, cache, policy, purge, reply};
 use crate::auth::JwtError;
 use crate::auth::jwt::JwtVerifier;
 use crate::base::reply::Reply;
@@ -57,6 +57,7 @@ async fn stations(edge: &Edge, session: &mut Session, ctx: &mut Ctx) -> Result<(
     }
     to_https(edge, session, ctx)?;
     let route = route(session, ctx)?;
+    purge::method(session, ctx, &route).await?;
     body_limit(session, &route)?;
     // A refresh in the background carries its client's credentials: with them, and only with them, the script decides
     // as it did for the client.

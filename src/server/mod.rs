@@ -97,6 +97,7 @@ pub async fn start(config: &Path, options: Options) -> anyhow::Result<Running> {
     if options.watch {
         watch::start(&reloader)?;
     }
+    reclaim(&edge, shutdown.clone());
     keep_house(&edge, &reloader, shutdown);
     Ok(Running { edge, reloader, door, down, open })
 }
@@ -198,6 +199,28 @@ fn keep_house(edge: &Arc<Edge>, reloader: &Arc<Reloader>, mut shutdown: channel:
             let _ = tokio::task::spawn_blocking(work).await;
             if round.is_multiple_of(SWEEP_EVERY_ROUNDS) {
                 sweep(&edge.shared).await;
+            }
+        }
+    });
+}
+
+/// What purges have made void is thrown out of the HTTP caches, a part each second.
+fn reclaim(edge: &Arc<Edge>, mut shutdown: channel::Receiver<bool>) {
+    const EVERY: Duration = Duration::from_secs(1);
+    let edge = Arc::downgrade(edge);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                _ = shutdown.wait_for(|d| *d) => return,
+            }
+            let Some(edge) = edge.upgrade() else { return };
+            for (name, store) in edge.shared.stores.all() {
+                store.sweep().await;
+                let tidied = tokio::task::spawn_blocking(|| store.book().tidy()).await;
+                if let Ok(Err(error)) = tidied {
+                    tracing::error!(cache = name, %error, "the log of purges cannot be written");
+                }
             }
         }
     });

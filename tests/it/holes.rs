@@ -89,7 +89,10 @@ routes:
     }
     assert_eq!((a.hits(), b.hits()), (1, 1));
     // A purge by URL finds both.
-    assert_eq!(edge.purge("http://test/").await.json()["purged"], 2);
+    assert_eq!(edge.purge("http://test/").await.status, 200);
+    assert_eq!(edge.ask("GET", "/", &[("X-Beta", "1")], b"").await.text(), "beta");
+    assert_eq!(edge.get("/").await.text(), "stable");
+    assert_eq!((a.hits(), b.hits()), (2, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,8 @@ mod holes;
 mod keys;
 mod policy;
 mod proxy;
+mod purge;
+mod purge_ways;
 mod readme;
 mod reload;
 mod rfc;

@@ -1,9 +1,25 @@
-//! Purging by URL: all that is stored under it, variants, policy arms and all.
+//! Purges as rules that look-ups check: setting one takes the same time whether it concerns one object or a million, and
+//! no object stored before a purge is served after the purge has returned.
+//!
+//! Every purge gets a number, the *generation*, one higher than the last. An object carries the generation at which its
+//! origin was asked ([`Filed`]); it is void when a rule that concerns it has a higher one. [`book`] holds rules and
+//! counter, [`rules`] finds those that concern an object, [`log`] keeps them over a restart, [`sweep`] reclaims in the
+//! background what is void and lets go of rules that nothing can need any more, [`tags`] reads an answer's tags.
 
-use super::key::{Key, KeyRules, Place};
-use super::store::{Purge, Store, StoreError, Target};
-use http::Uri;
+pub mod book;
+pub mod log;
+pub mod rule;
+pub mod rules;
+pub mod sweep;
+pub mod tags;
+#[cfg(test)]
+mod tests;
+
+pub use book::{Book, Checked};
+pub use rule::{Kind, Rule, key_of};
+
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What a stored object is filed under for purges. It travels with Pingora's metadata as an extension.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,39 +30,33 @@ pub struct Filed {
     pub generation: u64,
 }
 
+/// What purges leave of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It may be served as it is.
+    Live,
+    /// It was purged softly: stale, and not fresh any more since then, so that stale windows count from there.
+    Stale {
+        /// Since when.
+        since: SystemTime,
+    },
+    /// It must not be served, under no circumstances.
+    Void,
+}
+
 /// Why nothing was purged.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PurgeError {
     /// Not an absolute http or https URL.
     #[error("{0:?} is not a URL to purge (http://host/path or https://host/path)")]
     Url(String),
-    /// The store failed.
-    #[error("the store failed: {0}")]
-    Store(#[from] StoreError),
-}
-
-/// The key all objects of a URL share. `rules` are those of the route that serves it: they say which query parameters
-/// count. A fragment is refused, for it never reaches a server.
-pub fn key_of(url: &str, rules: &KeyRules) -> Result<Key, PurgeError> {
-    let bad = || PurgeError::Url(url.to_owned());
-    if url.contains('#') {
-        return Err(bad());
-    }
-    let uri: Uri = url.parse().map_err(|_| bad())?;
-    let tls = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return Err(bad()),
-    };
-    let authority = uri.authority().filter(|a| !a.as_str().contains('@') && !a.host().is_empty()).ok_or_else(bad)?;
-    // The spelling under which requests are filed.
-    let path = crate::base::path::normalise(uri.path()).map_err(|_| bad())?;
-    let target = uri.query().map_or_else(|| path.to_string(), |q| format!("{path}?{q}"));
-    Ok(Key::of_url(&Place::of(tls, authority.as_str(), target.as_bytes()), rules))
-}
-
-/// Purges a URL; says how many objects were concerned.
-pub async fn url<S: Store>(store: &S, url: &str, rules: &KeyRules, how: Purge) -> Result<u64, PurgeError> {
-    let key = key_of(url, rules)?;
-    Ok(store.purge(&Target::Url(*key.hash(), key.url_bytes()), how).await?)
+    /// Not a prefix.
+    #[error("{0:?} is not a prefix to purge (https://host/path/ or host/path/, without query)")]
+    Prefix(String),
+    /// Not a host.
+    #[error("{0:?} is not a host to purge (a name without port)")]
+    Host(String),
+    /// Not a tag.
+    #[error("{0:?} is not a tag to purge (1 to 1024 bytes without white space)")]
+    Tag(String),
 }

@@ -107,9 +107,13 @@ impl Head {
         let fields = self.header.headers.iter();
         let fields: usize = fields.map(|(n, v)| n.as_str().len() + v.len() + FIELD_OVERHEAD_BYTES).sum();
         let vary: usize = self.vary.iter().map(|n| n.as_str().len() + FIELD_OVERHEAD_BYTES / 4).sum();
-        u64::try_from(fields + vary).unwrap_or(u64::MAX)
+        let tags: usize = self.filed.tags.iter().map(|t| t.len() + TAG_OVERHEAD_BYTES).sum();
+        u64::try_from(fields + vary + tags).unwrap_or(u64::MAX)
     }
 }
+
+/// A tag's pointer and allocation.
+const TAG_OVERHEAD_BYTES: usize = 32;
 
 /// A header map's bucket, index and shared buffer for one field.
 const FIELD_OVERHEAD_BYTES: usize = 160;

@@ -11,6 +11,8 @@ pub use super::writer::MemoryWriter;
 use super::{Found, Head, Purge, Slot, Store, StoreError, StoreStats, Target};
 use crate::base::clock::Clock;
 use crate::cache::key::Key;
+use crate::cache::purge::sweep::{Level, Step};
+use crate::cache::purge::{Book, Gate};
 use crate::cache::vary;
 use http::HeaderMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +42,7 @@ pub(super) struct Inner {
     rest: Vec<Cell>,
     pub(super) limits: Limits,
     clock: Clock,
+    pub(super) book: Arc<Book>,
     used: AtomicU64,
     filling: AtomicU64,
     fill_ids: AtomicU64,
@@ -60,8 +63,14 @@ const SHARDS_MAX: u64 = 32;
 const SHARD_BYTES_MIN: u64 = 16 << 20;
 
 impl MemoryStore {
-    /// An empty store. An object may never take more than the whole of it.
+    /// An empty store with purges of its own. An object may never take more than the whole of it.
     pub fn new(limits: Limits, clock: Clock) -> Self {
+        let book = Arc::new(Book::new(clock.clone()));
+        MemoryStore::with_book(limits, clock, book)
+    }
+
+    /// An empty store that heeds the purges in `book`, which other levels may share.
+    pub fn with_book(limits: Limits, clock: Clock, book: Arc<Book>) -> Self {
         let object_bytes_max = limits.object_bytes_max.min(limits.capacity_bytes);
         let shards = (limits.capacity_bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let inner = Inner {
@@ -69,6 +78,7 @@ impl MemoryStore {
             rest: (1..shards).map(|_| Cell::default()).collect(),
             limits: Limits { object_bytes_max, ..limits },
             clock,
+            book,
             used: AtomicU64::new(0),
             filling: AtomicU64::new(0),
             fill_ids: AtomicU64::new(0),
@@ -80,6 +90,11 @@ impl MemoryStore {
     /// The store's bounds.
     pub fn limits(&self) -> Limits {
         self.inner.limits
+    }
+
+    /// The purges it heeds.
+    pub fn book(&self) -> &Arc<Book> {
+        &self.inner.book
     }
 
     /// Throws everything out; fills in flight go on. For a store that nobody will use any more.
@@ -141,10 +156,9 @@ impl Inner {
     }
 
     fn peek_whole(&self, slot: &Slot<'_>) -> Option<Arc<Object>> {
-        match self.shard(slot.group()).peek(slot)? {
-            Lookup::Whole(object) => Some(object),
-            Lookup::Filling(_) => None,
-        }
+        let found = self.shard(slot.group()).peek(slot, &self.book)?;
+        let Lookup::Whole(object, _) = found else { return None };
+        (self.book.check(object.head(), object.key(), object.checked()) == Gate::Live).then_some(object)
     }
 
     /// Counts bytes of a fill; `false` when there is no room even after evicting all that can be.
@@ -181,6 +195,12 @@ impl Inner {
         }
     }
 
+    /// Takes void objects off the count and frees them; called without a lock.
+    fn reclaim(&self, void: Vec<Arc<Object>>) {
+        self.book.count_reclaimed(void.len() as u64);
+        self.forget(void);
+    }
+
     /// Exchanges an object for a changed one of maybe another cost.
     fn swap(&self, group: u64, old: &Arc<Object>, new: Arc<Object>) -> bool {
         if !self.shard(group).swap(group, old, &new) {
@@ -198,10 +218,19 @@ impl Store for MemoryStore {
     type Writer = MemoryWriter;
 
     async fn find(&self, slot: &Slot<'_>) -> Result<Option<Found<MemoryReader>>, StoreError> {
-        let found = self.inner.shard(slot.group()).find(slot);
+        let mut void = Vec::new();
+        let found = self.inner.shard(slot.group()).find(slot, &self.inner.book, &mut void);
+        self.inner.reclaim(void);
         Ok(found.map(|lookup| match lookup {
             Lookup::Filling(fill) => MemoryReader::following(fill),
-            Lookup::Whole(object) => MemoryReader::whole(object, slot.variance.is_none()),
+            Lookup::Whole(object, since) => {
+                let head = match since {
+                    // The wall clock may have been set back since.
+                    Some(since) => Arc::new(object.head().expired(since.min(self.inner.clock.now()))),
+                    None => Arc::clone(object.head()),
+                };
+                MemoryReader::whole(object, head, slot.variance.is_none())
+            }
         }))
     }
 
@@ -232,7 +261,12 @@ impl Store for MemoryStore {
 
     async fn refresh(&self, slot: &Slot<'_>, head: Head) -> Result<bool, StoreError> {
         let Some(old) = self.inner.shard(slot.group()).resident(slot) else { return Ok(false) };
-        let new = Arc::new(old.refreshed(head));
+        // An object that came in after a purge is not the one that was asked about before it.
+        if head.filed.generation < old.head().filed.generation {
+            return Ok(false);
+        }
+        let Some(checked) = self.inner.book.admit(&head.filed, slot.key) else { return Ok(false) };
+        let new = Arc::new(old.refreshed(head, checked));
         Ok(self.inner.swap(slot.group(), &old, new))
     }
 
@@ -247,8 +281,9 @@ impl Store for MemoryStore {
                     self.inner.forget(gone);
                 }
                 Purge::Soft => {
-                    let stale = Arc::new(object.refreshed(object.head().expired(now)));
-                    self.inner.swap(group, object, stale);
+                    let head = object.head().expired(now);
+                    let Some(checked) = self.inner.book.admit(&head.filed, object.key()) else { continue };
+                    self.inner.swap(group, object, Arc::new(object.refreshed(head, checked)));
                 }
             }
         }
@@ -275,5 +310,41 @@ impl Store for MemoryStore {
             stats.purged += purged;
         }
         stats
+    }
+}
+
+/// Objects looked at under one lock.
+const STEP_OBJECTS: usize = 256;
+
+/// Which shard a sweep is at stands above, the place in it below this bit.
+const SHARD_BIT: u32 = 48;
+
+impl Level for MemoryStore {
+    async fn step(&self, from: u64, objects_max: usize) -> Step {
+        let mut step = Step { next: Some(from), ..Step::default() };
+        while let Some(at) = step.next
+            && step.seen < objects_max as u64
+        {
+            let (shard, place) = (at >> SHARD_BIT, usize::try_from(at & ((1 << SHARD_BIT) - 1)).unwrap_or(0));
+            let (objects, next) = self.inner.shard(shard).part(place, STEP_OBJECTS);
+            step.seen += STEP_OBJECTS as u64;
+            let book = &self.inner.book;
+            let void = objects.iter().filter(|(_, o)| book.check(o.head(), o.key(), o.checked()) == Gate::Void);
+            for (group, object) in void {
+                let gone = self.inner.shard(*group).purge(*group, object);
+                step.reclaimed += u64::from(gone.is_some());
+                self.inner.forget(gone);
+            }
+            step.next = match next {
+                Some(place) => Some(shard << SHARD_BIT | place as u64),
+                None => Some(shard + 1).filter(|s| *s < self.inner.shards()).map(|s| s << SHARD_BIT),
+            };
+            tokio::task::yield_now().await;
+        }
+        step
+    }
+
+    fn oldest_fill(&self) -> Option<u64> {
+        (0..self.inner.shards()).filter_map(|s| self.inner.shard(s).oldest_fill()).min()
     }
 }

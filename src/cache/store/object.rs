@@ -1,6 +1,7 @@
 //! A whole stored object: what a hit serves from.
 
 use super::super::conditional;
+use super::super::purge::Checked;
 use super::{CHUNK_BYTES, Head};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -18,6 +19,7 @@ pub struct Object {
     body_bytes: u64,
     cost: u64,
     touches: Arc<AtomicU8>,
+    checked: Checked,
 }
 
 /// How often an object must be asked for to survive that many rounds of eviction; more is not counted.
@@ -30,17 +32,17 @@ const OBJECT_OVERHEAD_BYTES: u64 = 1024;
 const CHUNK_OVERHEAD_BYTES: u64 = 96;
 
 impl Object {
-    /// A new object; `chunks` are full pieces but for the last.
-    pub(super) fn new(mut head: Head, key: Arc<[u8]>, chunks: Vec<Bytes>) -> Self {
+    /// A new object that purges let in; `chunks` are full pieces but for the last.
+    pub(super) fn new(mut head: Head, key: Arc<[u8]>, chunks: Vec<Bytes>, checked: Checked) -> Self {
         let body_bytes = chunks.iter().map(|c| c.len() as u64).sum();
         head.state_length(body_bytes);
         let cost = Object::cost_of(&head, &key, body_bytes);
         let touches = Arc::new(AtomicU8::new(0));
-        Object { head: Arc::new(head), key, chunks: chunks.into(), body_bytes, cost, touches }
+        Object { head: Arc::new(head), key, chunks: chunks.into(), body_bytes, cost, touches, checked }
     }
 
     /// The same body under a newer header.
-    pub(super) fn refreshed(&self, mut head: Head) -> Self {
+    pub(super) fn refreshed(&self, mut head: Head, checked: Checked) -> Self {
         head.state_length(self.body_bytes);
         Object {
             cost: Object::cost_of(&head, &self.key, self.body_bytes),
@@ -49,6 +51,7 @@ impl Object {
             chunks: Arc::clone(&self.chunks),
             body_bytes: self.body_bytes,
             touches: Arc::clone(&self.touches),
+            checked,
         }
     }
 
@@ -61,6 +64,11 @@ impl Object {
     /// Header and times.
     pub fn head(&self) -> &Arc<Head> {
         &self.head
+    }
+
+    /// What purges have left of it so far.
+    pub(super) fn checked(&self) -> &Checked {
+        &self.checked
     }
 
     /// The full key.

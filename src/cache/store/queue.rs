@@ -49,6 +49,14 @@ impl Queues {
         self.small.len + self.main.len
     }
 
+    /// At most `max` places from `from` on: their objects with their groups, and where to go on.
+    pub fn part(&self, from: usize, max: usize) -> (Vec<(u64, Arc<Object>)>, Option<usize>) {
+        let end = from.saturating_add(max).min(self.nodes.len());
+        let places = self.nodes.get(from..end).unwrap_or_default();
+        let objects = places.iter().flatten().map(|n| (n.group, Arc::clone(&n.object))).collect();
+        (objects, (end < self.nodes.len()).then_some(end))
+    }
+
     /// Queues an object; `ghost` is a number by which it is recognised should it come back soon after eviction.
     pub fn insert(&mut self, group: u64, object: Arc<Object>, ghost: u64) -> NodeId {
         let in_main = self.ghost_set.remove(&ghost);

@@ -2,7 +2,7 @@
 
 use super::fill::{Fill, Follower, cut_out};
 use super::object::Object;
-use super::{CHUNK_BYTES, Found, Reader, StoreError};
+use super::{CHUNK_BYTES, Found, Head, Reader, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -27,8 +27,7 @@ struct Whole {
 }
 
 impl MemoryReader {
-    pub(super) fn whole(object: Arc<Object>, primary: bool) -> Found<Self> {
-        let head = Arc::clone(object.head());
+    pub(super) fn whole(object: Arc<Object>, head: Arc<Head>, primary: bool) -> Found<Self> {
         let source = Source::Whole(Whole { object, at: 0, end: u64::MAX });
         Found { head, primary, body: MemoryReader { source, unyielded: 0 } }
     }

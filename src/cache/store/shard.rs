@@ -6,9 +6,11 @@ use super::object::Object;
 use super::queue::{NodeId, Queues};
 use super::{Slot, Target};
 use crate::cache::key::group_of;
+use crate::cache::purge::{Book, Gate};
 use pingora_cache::key::HashBinary;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A slot and what is in it.
 #[derive(Debug)]
@@ -44,40 +46,73 @@ pub struct Counters {
 pub struct Shard {
     groups: HashMap<u64, Group>,
     queues: Queues,
+    /// Purge generations of the fills in flight, with how many have each.
+    filling: BTreeMap<u64, usize>,
     pub counters: Counters,
 }
 
 /// What a slot has.
 pub enum Lookup {
     Filling(Arc<Fill>),
-    Whole(Arc<Object>),
+    /// The time is since when it is stale, where a purge made it so.
+    Whole(Arc<Object>, Option<SystemTime>),
 }
 
 impl Shard {
-    /// Looks a slot up and counts the access.
-    pub fn find(&mut self, slot: &Slot<'_>) -> Option<Lookup> {
-        let found = self.peek(slot);
-        match &found {
-            Some(Lookup::Whole(object)) => object.touch(),
-            Some(Lookup::Filling(_)) => {}
-            None => {
-                self.counters.misses += 1;
-                return None;
+    /// Looks a slot up and counts the access. What a purge has made void is taken out on the way, into `gone`.
+    pub fn find(&mut self, slot: &Slot<'_>, book: &Book, gone: &mut Vec<Arc<Object>>) -> Option<Lookup> {
+        let mut found = None;
+        for _ in 0..=RESIDENTS_MAX {
+            found = self.peek(slot, book);
+            let Some(Lookup::Whole(object, since)) = &mut found else { break };
+            match book.check(object.head(), object.key(), object.checked()) {
+                Gate::Live => {}
+                Gate::Stale { since: at } => *since = Some(at),
+                Gate::Void => {
+                    let object = Arc::clone(object);
+                    found = None;
+                    gone.extend(self.purge(slot.group(), &object));
+                    continue;
+                }
             }
+            object.touch();
+            break;
         }
-        self.counters.hits += 1;
+        *(if found.is_some() { &mut self.counters.hits } else { &mut self.counters.misses }) += 1;
         found
     }
 
-    /// Looks a slot up: a fill in flight first, the newest of several.
-    pub fn peek(&self, slot: &Slot<'_>) -> Option<Lookup> {
+    /// Looks a slot up: a fill in flight first, the newest of several. A fill begun before a purge that concerns it is
+    /// not shown; a whole object has still to be checked.
+    pub fn peek(&self, slot: &Slot<'_>, book: &Book) -> Option<Lookup> {
         let group = self.groups.get(&slot.group())?;
-        if let Some(fill) = group.fills.iter().rev().find(|f| f.is_for(slot)) {
+        let mine = |f: &&Arc<Fill>| f.is_for(slot) && book.may_follow(&f.head().filed, f.key());
+        if let Some(fill) = group.fills.iter().rev().find(mine) {
             return Some(Lookup::Filling(Arc::clone(fill)));
         }
         let r = group.residents.iter().find(|r| r.hash == slot.hash && r.variance == slot.variance)?;
         // Two keys of one hash: the one that is not stored must not see the other's answer.
-        (r.object.key() == slot.key).then(|| Lookup::Whole(Arc::clone(&r.object)))
+        (r.object.key() == slot.key).then(|| Lookup::Whole(Arc::clone(&r.object), None))
+    }
+
+    /// At most `max` objects with their groups from place `from` on, and where to go on.
+    pub fn part(&self, from: usize, max: usize) -> (Vec<(u64, Arc<Object>)>, Option<usize>) {
+        self.queues.part(from, max)
+    }
+
+    /// The least purge generation of a fill in flight.
+    pub fn oldest_fill(&self) -> Option<u64> {
+        self.filling.keys().next().copied()
+    }
+
+    fn fill_ended(&mut self, fill: &Fill) {
+        let generation = fill.head().filed.generation;
+        if let Some(n) = self.filling.get_mut(&generation) {
+            *n -= 1;
+            if *n == 0 {
+                self.filling.remove(&generation);
+            }
+        }
     }
 
     /// The fill of this id.
@@ -87,6 +122,7 @@ impl Shard {
 
     /// Makes a fill visible.
     pub fn add_fill(&mut self, fill: Arc<Fill>) {
+        *self.filling.entry(fill.head().filed.generation).or_default() += 1;
         self.groups.entry(group_of(fill.hash())).or_default().fills.push(fill);
     }
 
@@ -97,6 +133,9 @@ impl Shard {
         let before = group.fills.len();
         group.fills.retain(|f| f.id() != fill.id());
         let found = group.fills.len() < before;
+        if found {
+            self.fill_ended(fill);
+        }
         self.forget_empty(id);
         found
     }
@@ -175,6 +214,7 @@ impl Shard {
         let residents = group.residents.iter().filter(|r| target.covers(&r.hash, r.object.key()));
         let objects = residents.map(|r| Arc::clone(&r.object)).collect();
         let fills: Vec<_> = group.fills.extract_if(.., |f| target.covers(f.hash(), f.key())).collect();
+        fills.iter().for_each(|f| self.fill_ended(f));
         self.forget_empty(id);
         (objects, fills)
     }

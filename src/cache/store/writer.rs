@@ -107,8 +107,14 @@ impl Writer for MemoryWriter {
             return Ok(0);
         }
         let head = Head::clone(self.fill.head());
-        let object = Arc::new(Object::new(head, Arc::clone(self.fill.key()), chunks));
         let group = group_of(self.fill.hash());
+        let Some(checked) = self.inner.book.admit(&head.filed, self.fill.key()) else {
+            // Purged since its origin was asked.
+            self.inner.shard(group).remove_fill(&self.fill);
+            self.inner.refund(std::mem::take(&mut self.charged));
+            return Ok(0);
+        };
+        let object = Arc::new(Object::new(head, Arc::clone(self.fill.key()), chunks, checked));
         let out = {
             let mut shard = self.inner.shard(group);
             // A purge meanwhile has taken it off the books: its content may be from before.

@@ -151,6 +151,8 @@ pub const HOST: &[Entry] = &[
     step("stale_if_error", &["time"], ORIGIN, "serve stale so long when the origin fails").checked(0, Literal::Time),
     step("tag", &["name"], ORIGIN, "a tag to purge by"),
     step("no_store", &[], ORIGIN, "do not store this answer"),
+    step("purge_tag", &["name"], LOG, "purge a tag in the HTTP caches, after the answer"),
+    step("purge_tag", &["name", "how"], LOG, "the same; `\"soft\"` makes stale instead of removing"),
     step("note", &["key", "value"], Hooks::ALL, "for the log, and for `req.note` in later hooks"),
     func("Hash", "sha256", &["text"], "string", "SHA-256 in hex"),
     func("Hash", "hmac_sha256", &["key", "text"], "string", "HMAC-SHA-256 in hex"),

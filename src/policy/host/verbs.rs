@@ -2,7 +2,7 @@
 
 use super::{allowed, hooks_of, refuse};
 use crate::base::units::Dur;
-use crate::policy::decision::{AiCache, HeaderOp};
+use crate::policy::decision::{AiCache, HeaderOp, TagPurge};
 use crate::policy::draft::{Draft, Ending, Step};
 use crate::policy::hook::Hooks;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -171,6 +171,16 @@ fn for_storing(engine: &mut Engine) {
     step1(engine, "stale_if_error", |t| Ok(Step::StaleIfError(time(&t)?)));
     step1(engine, "tag", |t| tag(&t).map(|()| Step::Tag(t)));
     step0(engine, "no_store", || Step::NoStore);
+    step1(engine, "purge_tag", |t| tag(&t).map(|()| Step::PurgeTag(TagPurge { tag: t.into(), soft: false })));
+    step2(engine, "purge_tag", |t, how| {
+        tag(t)?;
+        let soft = match how.as_str() {
+            "soft" => true,
+            "hard" => false,
+            other => return Err(format!("{other:?} is neither \"soft\" nor \"hard\"")),
+        };
+        Ok(Step::PurgeTag(TagPurge { tag: t.to_owned(), soft }))
+    });
 }
 
 /// The text of a value that has an obvious one.

@@ -5,6 +5,7 @@ mod hot;
 mod origin;
 mod range;
 mod stale;
+mod tags;
 mod tell;
 
 pub use hot::serve_hot;
@@ -17,6 +18,8 @@ use super::ctx::Ctx;
 use crate::cache::judge::{self, Asks, HitVerdict};
 use crate::cache::key::{Key, Place};
 use crate::cache::once::Waiter;
+use crate::cache::purge::tags::{Tags, TooMany};
+use crate::cache::purge::{Filed, Gate};
 use crate::cache::rules::Bypass;
 use crate::cache::status::Fwd;
 use crate::cache::{Directives, once, vary as variance};
@@ -64,6 +67,10 @@ pub struct CacheState {
     pub was_h2: bool,
     /// And has a `Host` that its client did not send.
     pub lent: bool,
+    /// The purge generation under which the origin's answer is filed.
+    pub generation: u64,
+    /// The answer's tags, where it gave any.
+    pub tags: Option<Result<Tags, TooMany>>,
     outcome: &'static str,
 }
 
@@ -150,12 +157,28 @@ fn authorized(session: &Session, ctx: &Ctx) -> bool {
 }
 
 /// The last gate before the origin: `only-if-cached` goes no further (RFC 9111 §5.2.1.7).
-pub fn may_ask_origin(ctx: &mut Ctx) -> Result<bool> {
+pub fn may_ask_origin(session: &Session, ctx: &mut Ctx) -> Result<bool> {
     if ctx.cache.asks.only_if_cached && !ctx.background {
         return Err(Error::explain(ErrorType::HTTPStatus(504), "only-if-cached"));
     }
     ctx.cache.asked = Some(Instant::now());
+    if let Some(cache) = store(ctx) {
+        let generation = cache.store.book().generation();
+        // Purged since the look-up: a 304 must not bring back what is void, so it is filed under what it was.
+        let void = purged(session, ctx).then(|| filed(session).map_or(0, |f| f.generation));
+        ctx.cache.generation = void.unwrap_or(generation);
+    }
     Ok(true)
+}
+
+fn filed(session: &Session) -> Option<&Filed> {
+    session.cache.maybe_cache_meta()?.extensions().get::<Filed>()
+}
+
+/// Whether what the look-up found has become void since.
+fn purged(session: &Session, ctx: &Ctx) -> bool {
+    let (Some(cache), Some(key), Some(filed)) = (store(ctx), &ctx.cache.key, filed(session)) else { return false };
+    cache.store.book().gate_of(filed, key.bytes()) == Gate::Void
 }
 
 /// Which variant a request wants (RFC 9111 §4.1).

@@ -1,9 +1,9 @@
 //! What is made of an origin's answer: the script's say, invalidation, and whether and how long it is stored.
 
-use super::{authorized, store};
+use super::{authorized, store, tags};
 use crate::cache::key::{Key, Place};
+use crate::cache::purge::{Kind, Rule};
 use crate::cache::rules::Answer;
-use crate::cache::store::{Purge, Store, Target};
 use crate::cache::{armor, merge, once, provoked};
 use crate::policy::decision::Storing;
 use crate::proxy::ctx::Ctx;
@@ -20,6 +20,7 @@ pub fn from_origin(resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     if resp.status.is_informational() {
         return Ok(());
     }
+    tags::take(resp, ctx);
     if resp.status == StatusCode::NOT_MODIFIED {
         ctx.cache.update = Some(resp.clone());
         return Ok(());
@@ -30,15 +31,13 @@ pub fn from_origin(resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     ctx.cache.script.ttl = d.ttl;
     ctx.cache.script.stale_while_revalidate = d.stale_while_revalidate;
     ctx.cache.script.stale_if_error = d.stale_if_error;
-    if !d.tags.is_empty() {
-        resp.insert_header("surrogate-key", d.tags.join(" "))?;
-    }
+    tags::add(resp, &d.tags, ctx)?;
     response::apply(resp, &d.headers)
 }
 
 /// RFC 9111 §4.4: a successful unsafe request makes what is stored for its URL, and for the URLs of the same host that
 /// its answer names, invalid.
-pub async fn invalidate(session: &Session, resp: &ResponseHeader, ctx: &Ctx) {
+pub fn invalidate(session: &Session, resp: &ResponseHeader, ctx: &Ctx) {
     let Some(cache) = store(ctx) else { return };
     let req = session.req_header();
     let safe = matches!(req.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
@@ -49,17 +48,18 @@ pub async fn invalidate(session: &Session, resp: &ResponseHeader, ctx: &Ctx) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         targets.extend(resp.headers.get(name).and_then(|v| same_host(v.as_bytes(), ctx)));
     }
-    for target in targets {
-        let place = Place::of(ctx.tls, &ctx.authority, &target);
+    let rule = |target: &Vec<u8>| {
+        let place = Place::of(ctx.tls, &ctx.authority, target);
         let key = match &ctx.directives.key_query {
             Some(names) => Key::of_url(&place, &cache.rules.key.only(names)),
             None => Key::of_url(&place, &cache.rules.key),
         };
-        let target = Target::Url(*key.hash(), key.url_bytes());
-        if let Err(error) = cache.store.adapter.store().purge(&target, Purge::Hard).await {
-            tracing::warn!(%error, "could not invalidate");
-        }
-    }
+        Rule::of_key(&key, false)
+    };
+    let rules: Vec<Rule> = targets.iter().map(rule).collect();
+    cache.store.book().set(&rules);
+    let labels = [Kind::Url.as_str(), "unsafe_method", "ok"];
+    ctx.plan.metrics.purges.with_label_values(&labels).inc_by(rules.len() as u64);
 }
 
 /// Path and query of a URL reference that stays on this host.
@@ -90,6 +90,7 @@ pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Res
         ctx.cache.script.ttl = d.ttl;
         ctx.cache.script.stale_while_revalidate = d.stale_while_revalidate;
         ctx.cache.script.stale_if_error = d.stale_if_error;
+        tags::refresh(session, &d.tags, ctx);
     }
     let Some(cache) = store(ctx) else { return Ok(RespCacheable::Uncacheable(NoCacheReason::Custom("no_cache_rule"))) };
     let answer = Answer {
@@ -104,8 +105,9 @@ pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Res
     };
     let asked = armor::Asked { target: session.req_header().raw_path(), headers: &session.req_header().headers };
     let decided = armor::check(&asked, &answer).and_then(|()| once::decide(&answer, &asked));
-    Ok(match decided {
-        Ok((meta, for_waiters)) => {
+    Ok(match decided.and_then(|(meta, for_waiters)| Ok((meta, for_waiters, tags::filed(ctx)?))) {
+        Ok((mut meta, for_waiters, filed)) => {
+            meta.extensions_mut().insert(filed);
             ctx.cache.for_waiters = for_waiters;
             RespCacheable::Cacheable(meta)
         }

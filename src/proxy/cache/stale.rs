@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime};
 /// May something stale be sent: while it is refreshed (`error` is none), or because the origin failed? Pingora has
 /// checked the longest of the stored object's windows; which one counts depends on what failed.
 pub fn may_be_stale(session: &mut Session, ctx: &mut Ctx, error: Option<&Error>) -> bool {
+    if super::purged(session, ctx) {
+        return false;
+    }
     let Some(e) = error else {
         if !ctx.background {
             as_http1(session, ctx);

@@ -1,0 +1,217 @@
+//! Rules on disk: a header that promises generations, then one record for each purge, appended. It is written anew when
+//! it has grown. What cannot be read makes everything void rather than anything live.
+//!
+//! Header: `SLGPURG1`, the generation reserved (u64), XXH3 of both (u64). Record: length of the payload (u32), the low
+//! half of its XXH3 (u32), payload, XXH3 of the payload (u64). Payload: kind, number of soft marks, generation of the
+//! hard one (u64), generation and nanoseconds of each soft one (u64 each), name. All little-endian.
+
+use super::rule::Kind;
+use super::rules::Marks;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::xxh3_64;
+
+const MAGIC: [u8; 8] = *b"SLGPURG1";
+const HEADER_BYTES: usize = 24;
+const RECORD_HEAD_BYTES: usize = 8;
+
+/// A longer file is not ours.
+const LOG_BYTES_MAX: u64 = 1 << 30;
+
+/// A log that is no more than this longer than it need be is left alone, in bytes.
+const SLACK_BYTES: u64 = 1 << 20;
+
+/// Generations reserved at a time; the header is written anew long before they are used up.
+pub const RESERVED_AHEAD: u64 = 1 << 32;
+
+/// One rule as it is written.
+pub(super) type Entry = (Kind, Box<[u8]>, Marks);
+
+/// What a log said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// No file was there.
+    Nothing,
+    /// Every record, but for one at the end that was not written whole.
+    Rules { reserved: u64, entries: Vec<Entry> },
+    /// It cannot be relied on; the generation promised, where at least that is readable.
+    Damaged { reserved: u64 },
+}
+
+/// The file, open for appending.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+    reserved: u64,
+    bytes: u64,
+    compact_bytes: u64,
+    /// The end of the file is unknown after a write that failed: it must be written anew.
+    broken: bool,
+}
+
+/// Its name in a store's folder.
+pub const FILE_NAME: &str = "purges.log";
+
+/// Reads the log of a folder.
+pub(super) fn read(folder: &Path) -> io::Result<Said> {
+    let path = folder.join(FILE_NAME);
+    match std::fs::metadata(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Said::Nothing),
+        Err(e) => return Err(e),
+        Ok(m) if m.len() > LOG_BYTES_MAX => return Ok(Said::Damaged { reserved: 0 }),
+        Ok(_) => {}
+    }
+    Ok(parse(&std::fs::read(&path)?))
+}
+
+fn parse(bytes: &[u8]) -> Said {
+    let Some(reserved) = bytes.get(..HEADER_BYTES).and_then(parse_header) else { return Said::Damaged { reserved: 0 } };
+    let mut rest = bytes.get(HEADER_BYTES..).unwrap_or_default();
+    let mut entries = Vec::new();
+    while !rest.is_empty() {
+        match record(rest) {
+            Ok((entry, after)) => {
+                entries.push(entry);
+                rest = after;
+            }
+            Err(Bad::Torn) => break,
+            Err(Bad::Damaged) => return Said::Damaged { reserved },
+        }
+    }
+    Said::Rules { reserved, entries }
+}
+
+fn header(reserved: u64) -> [u8; HEADER_BYTES] {
+    let mut out = [0; HEADER_BYTES];
+    let body = [MAGIC, reserved.to_le_bytes()].concat();
+    let parts = body.iter().copied().chain(xxh3_64(&body).to_le_bytes());
+    out.iter_mut().zip(parts).for_each(|(o, b)| *o = b);
+    out
+}
+
+fn parse_header(bytes: &[u8]) -> Option<u64> {
+    let (magic, rest) = bytes.split_first_chunk::<8>()?;
+    let (reserved, _) = rest.split_first_chunk::<8>()?;
+    let reserved = u64::from_le_bytes(*reserved);
+    (*magic == MAGIC && bytes == header(reserved)).then_some(reserved)
+}
+
+enum Bad {
+    /// The file ends within it. A purge that was reported as done is never such a one.
+    Torn,
+    Damaged,
+}
+
+fn record(bytes: &[u8]) -> Result<(Entry, &[u8]), Bad> {
+    let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD_BYTES>().ok_or(Bad::Torn)?;
+    let (len, check) = head.split_first_chunk::<4>().ok_or(Bad::Damaged)?;
+    if check != length_check(*len) {
+        return Err(Bad::Damaged);
+    }
+    let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| Bad::Damaged)?;
+    let (payload, rest) = rest.split_at_checked(len).ok_or(Bad::Torn)?;
+    let (check, rest) = rest.split_first_chunk::<8>().ok_or(Bad::Torn)?;
+    if u64::from_le_bytes(*check) != xxh3_64(payload) {
+        return Err(Bad::Damaged);
+    }
+    Ok((entry(payload).ok_or(Bad::Damaged)?, rest))
+}
+
+/// Apart from the payload's, so that a damaged length is not taken for the end of the file.
+fn length_check(len: [u8; 4]) -> [u8; 4] {
+    let [a, b, c, d, ..] = xxh3_64(&len).to_le_bytes();
+    [a, b, c, d]
+}
+
+fn entry(payload: &[u8]) -> Option<Entry> {
+    let (code, rest) = payload.split_first()?;
+    let (softs, rest) = rest.split_first()?;
+    let number = |bytes: &[u8]| Some(u64::from_le_bytes(*bytes.first_chunk::<8>()?));
+    let (hard, mut rest) = rest.split_at_checked(8)?;
+    let mut marks = Marks { hard: number(hard)?, soft: Vec::new() };
+    for _ in 0..*softs {
+        let (generation, after) = rest.split_at_checked(8)?;
+        let (since, after) = after.split_at_checked(8)?;
+        marks.soft.push((number(generation)?, number(since)?));
+        rest = after;
+    }
+    Some((Kind::of_code(*code)?, rest.into(), marks))
+}
+
+/// Adds a record to `out`.
+pub(super) fn encode(out: &mut Vec<u8>, kind: Kind, name: &[u8], marks: &Marks) {
+    let mut payload = vec![kind.code(), u8::try_from(marks.soft.len()).unwrap_or(u8::MAX)];
+    payload.extend_from_slice(&marks.hard.to_le_bytes());
+    for (generation, since) in marks.soft.iter().take(usize::from(u8::MAX)) {
+        payload.extend_from_slice(&generation.to_le_bytes());
+        payload.extend_from_slice(&since.to_le_bytes());
+    }
+    payload.extend_from_slice(name);
+    // Names are far shorter than 4 GiB.
+    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+    out.extend_from_slice(&len);
+    out.extend_from_slice(&length_check(len));
+    out.extend_from_slice(&payload);
+    out.extend_from_slice(&xxh3_64(&payload).to_le_bytes());
+}
+
+impl Log {
+    /// Writes a new log that replaces the folder's, on the disk when this returns. `records` are those of every rule.
+    pub fn create(folder: &Path, reserved: u64, records: &[u8]) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let path = folder.join(FILE_NAME);
+        let (file, bytes) = replace(&path, &header(reserved), records)?;
+        Ok(Log { path, file, reserved, bytes, compact_bytes: bytes, broken: false })
+    }
+
+    /// Appends records; with `sync` they are on the disk when this returns.
+    pub fn append(&mut self, records: &[u8], sync: bool) -> io::Result<()> {
+        if !records.is_empty()
+            && let Err(e) = self.file.write_all(records)
+        {
+            self.broken = true;
+            return Err(e);
+        }
+        self.bytes += records.len() as u64;
+        if sync {
+            // After a failed sync nobody knows what is on the disk.
+            self.file.sync_data().inspect_err(|_| self.broken = true)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it should be written anew, now that the counter is at `generation`.
+    pub fn wants_rewrite(&self, generation: u64) -> bool {
+        let few_left = self.reserved.saturating_sub(generation) < RESERVED_AHEAD / 2;
+        self.broken || few_left || self.bytes > self.compact_bytes * 2 + SLACK_BYTES
+    }
+
+    /// Whether it can be appended to.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Writes it anew with the records of every rule.
+    pub fn rewrite(&mut self, reserved: u64, records: &[u8]) -> io::Result<()> {
+        let (file, bytes) = replace(&self.path, &header(reserved), records)?;
+        self.reserved = reserved;
+        (self.file, self.bytes, self.compact_bytes, self.broken) = (file, bytes, bytes, false);
+        Ok(())
+    }
+}
+
+/// Puts a whole file in the place of another, so that at any moment one of them is there.
+fn replace(path: &Path, header: &[u8], records: &[u8]) -> io::Result<(File, u64)> {
+    let draft = path.with_extension("new");
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&draft)?;
+    file.write_all(header)?;
+    file.write_all(records)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok((file, (header.len() + records.len()) as u64))
+}
