@@ -1,4 +1,8 @@
 //! Ranges of a whole stored body (RFC 9110 §14): which bytes a request wants, and whether it still wants them.
+//!
+//! The store holds whole bodies only. A range that is missed is fetched as the whole object, of which the client gets its
+//! part as soon as it is there; a 206 that an origin sends unasked is passed on and not stored. RFC 9111 §3.3 leaves
+//! that open, and §3.4 lets parts be put together only under one strong validator.
 
 use super::date;
 use http::{HeaderMap, Method, header};
