@@ -217,6 +217,9 @@ fn reclaim(edge: &Arc<Edge>, mut shutdown: channel::Receiver<bool>) {
             let Some(edge) = edge.upgrade() else { return };
             for (name, store) in edge.shared.stores.all() {
                 store.sweep().await;
+                if !store.book().is_kept() {
+                    continue;
+                }
                 let tidied = tokio::task::spawn_blocking(|| store.book().tidy()).await;
                 if let Ok(Err(error)) = tidied {
                     tracing::error!(cache = name, %error, "the log of purges cannot be written");

@@ -191,14 +191,16 @@ impl Book {
     pub fn sync(&self) -> io::Result<()> {
         let Some(log) = &self.log else { return Ok(()) };
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.is_broken() {
-            return self.rewrite(&mut log);
-        }
-        let records = std::mem::take(&mut *self.pending());
-        log.append(&records, true)?;
+        let done = if log.is_broken() {
+            self.rewrite(&mut log)
+        } else {
+            let records = std::mem::take(&mut *self.pending());
+            log.append(&records, true)
+        };
         drop(log);
+        // Purges that found the log taken have left their records.
         self.hand_over();
-        Ok(())
+        done
     }
 
     /// Writes pending records unless somebody else is at it, who will then find them.
@@ -224,7 +226,10 @@ impl Book {
     pub fn tidy(&self) -> io::Result<()> {
         let Some(log) = &self.log else { return Ok(()) };
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.wants_rewrite(self.generation()) { self.rewrite(&mut log) } else { Ok(()) }
+        let done = if log.wants_rewrite(self.generation()) { self.rewrite(&mut log) } else { Ok(()) };
+        drop(log);
+        self.hand_over();
+        done
     }
 
     fn rewrite(&self, log: &mut Log) -> io::Result<()> {
