@@ -7,6 +7,7 @@ pub mod cc;
 pub mod conditional;
 pub mod fast;
 pub mod fresh;
+pub mod hints;
 pub mod judge;
 pub mod key;
 pub mod merge;

@@ -10,7 +10,7 @@ use super::shard::{Counters, Lookup, Shard};
 pub use super::writer::MemoryWriter;
 use super::{Found, Head, Purge, Slot, Store, StoreError, StoreStats, Target};
 use crate::base::clock::Clock;
-use crate::cache::key::Key;
+use crate::cache::key::{Key, group_of};
 use crate::cache::vary;
 use http::HeaderMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +80,11 @@ impl MemoryStore {
     /// The store's bounds.
     pub fn limits(&self) -> Limits {
         self.inner.limits
+    }
+
+    /// Counts the coded forms that an object has got since it was stored; `false` when it is gone, and they with it.
+    pub fn weigh(&self, key: &Key, object: &Object) -> bool {
+        self.inner.change(group_of(key.hash()), object, Object::weighed)
     }
 
     /// Throws everything out; fills in flight go on. For a store that nobody will use any more.
@@ -181,11 +186,10 @@ impl Inner {
         }
     }
 
-    /// Exchanges an object for a changed one of maybe another cost.
-    fn swap(&self, group: u64, old: &Arc<Object>, new: Arc<Object>) -> bool {
-        if !self.shard(group).swap(group, old, &new) {
-            return false;
-        }
+    /// Exchanges an object, or what it has become under another header meanwhile, for a changed one of maybe another cost.
+    fn change(&self, group: u64, object: &Object, change: impl FnOnce(&Object) -> Object) -> bool {
+        let changed = self.shard(group).change(group, object, change);
+        let Some((old, new)) = changed else { return false };
         self.used.fetch_add(new.cost(), Ordering::Relaxed);
         self.used.fetch_sub(old.cost(), Ordering::Relaxed);
         self.make_room();
@@ -232,8 +236,7 @@ impl Store for MemoryStore {
 
     async fn refresh(&self, slot: &Slot<'_>, head: Head) -> Result<bool, StoreError> {
         let Some(old) = self.inner.shard(slot.group()).resident(slot) else { return Ok(false) };
-        let new = Arc::new(old.refreshed(head));
-        Ok(self.inner.swap(slot.group(), &old, new))
+        Ok(self.inner.change(slot.group(), &old, |now| now.refreshed(head)))
     }
 
     async fn purge(&self, target: &Target<'_>, how: Purge) -> Result<u64, StoreError> {
@@ -247,8 +250,7 @@ impl Store for MemoryStore {
                     self.inner.forget(gone);
                 }
                 Purge::Soft => {
-                    let stale = Arc::new(object.refreshed(object.head().expired(now)));
-                    self.inner.swap(group, object, stale);
+                    self.inner.change(group, object, |o| o.refreshed(o.head().expired(now)));
                 }
             }
         }
