@@ -14,8 +14,11 @@ use crate::auth::jwt::JwtVerifier;
 use crate::bot::lists::Lists;
 use crate::bot::verify::DnsVerifier;
 use crate::cache::RouteCache;
+use crate::cache::hints::Hints;
 use crate::cache::store::adapter::Adapter;
 use crate::cache::store::memory::MemoryStore;
+use crate::compress::RouteCompress;
+use crate::compress::whole::Precoded;
 use crate::config::ai::AiRoute;
 use crate::config::policy::OnError;
 use crate::observe::access_log::Log;
@@ -28,6 +31,7 @@ use pingora_cache::lock::CacheKeyLockImpl;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// The compiled configuration.
 pub struct Plan {
@@ -85,6 +89,10 @@ pub struct Route {
     pub auth: Option<Arc<JwtVerifier>>,
     /// HTTP cache.
     pub cache: Option<RouteStore>,
+    /// Content codings.
+    pub compress: Option<Arc<RouteCompress>>,
+    /// Whether `103 Early Hints` are sent; only with a cache.
+    pub early_hints: bool,
     /// Whether the policy script is asked, and what happens when it fails.
     pub policy: Option<OnError>,
     /// Changes to the origin's request.
@@ -111,6 +119,10 @@ pub struct HttpStore {
     pub adapter: Adapter<MemoryStore>,
     /// Collapses identical requests in flight.
     pub lock: Box<CacheKeyLockImpl>,
+    /// Links of pages, for `103 Early Hints`.
+    pub hints: Hints,
+    /// Leave to code a stored body: as many at a time as there are cores.
+    pub coders: Semaphore,
 }
 
 /// What a route does.
@@ -127,6 +139,8 @@ pub enum Handler {
         content_type: HeaderValue,
         /// Body.
         body: bytes::Bytes,
+        /// The body in the route's codings.
+        precoded: Arc<Precoded>,
     },
     /// Sends elsewhere.
     Redirect {

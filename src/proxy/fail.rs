@@ -37,10 +37,12 @@ fn classify(e: &Error) -> (u16, &'static str) {
 pub async fn fail(session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
     let (status, reason) = classify(e);
     ctx.error.get_or_insert_with(|| format!("{:?}: {}", e.etype(), e.root_etype().as_str()));
-    if session.response_written().is_none() || ctx.reason.is_empty() {
+    // After `103 Early Hints` the answer itself is still to come.
+    let begun = session.response_written().is_some_and(|r| !r.status.is_informational());
+    if !begun || ctx.reason.is_empty() {
         ctx.reason = reason;
     }
-    if session.response_written().is_some() || status == 0 {
+    if begun || status == 0 {
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
     let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -5,9 +5,10 @@ use crate::cache::key::{Key, Place};
 use crate::cache::merge;
 use crate::cache::rules::{self, Answer};
 use crate::cache::store::{Purge, Store, Target};
+use crate::compress::header as coded;
 use crate::policy::decision::Storing;
 use crate::proxy::ctx::Ctx;
-use crate::proxy::{policy, response};
+use crate::proxy::{coding, early_hints, policy, response};
 use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -19,6 +20,9 @@ use std::time::{Duration, SystemTime};
 pub fn from_origin(resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     if resp.status.is_informational() {
         return Ok(());
+    }
+    if coding::stores_plain(ctx) {
+        coded::unvary(resp);
     }
     if resp.status == StatusCode::NOT_MODIFIED {
         ctx.cache.update = Some(resp.clone());
@@ -100,7 +104,9 @@ pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Res
         script: &ctx.cache.script,
         object_bytes_max: cache.store.adapter.store().limits().object_bytes_max,
     };
-    Ok(match rules::decide(&answer) {
+    let decided = rules::decide(&answer);
+    early_hints::remember(session, answer.header, &decided, ctx);
+    Ok(match decided {
         Ok(meta) => RespCacheable::Cacheable(meta),
         Err(why) => RespCacheable::Uncacheable(why.to_pingora()),
     })
