@@ -1,7 +1,7 @@
 //! Sluicegate: one binary in front of your apps and your models. This page is the code map.
 //!
 //! **Bird's eye.** One *spine* ([`proxy`]: a request from top to bottom, one file for each station), *organs*
-//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`upstream`]: each whole in itself, strangers to each other), one
+//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`compress`], [`upstream`]: each whole in itself, strangers to each other), one
 //! *brain* ([`policy`]: a Rhai script reads facts and returns a decision), one *map* ([`plan`]: the compiled
 //! configuration, immutable, swapped whole).
 //!
@@ -15,6 +15,7 @@
 //!        upstream                         -> proxy/cache (hot hit) or on through Pingora:
 //!   -> proxy/cache      key, look-up, may it be stored
 //!   -> proxy/upstream   which server, what it is told
+//!   -> proxy/coding     which coding the client gets
 //!   -> proxy/response   what is stripped, what is added
 //!   -> proxy/fail       when something went wrong
 //!   -> proxy/log        the only recorder of metrics and log lines
@@ -43,6 +44,7 @@ pub mod ai;
 pub mod auth;
 pub mod bot;
 pub mod cache;
+pub mod compress;
 pub mod upstream;
 // the brain
 pub mod policy;

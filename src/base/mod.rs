@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod client;
 pub mod clock;
+pub mod coding;
 pub mod ids;
 pub mod path;
 pub mod reply;

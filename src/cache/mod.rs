@@ -10,6 +10,7 @@ pub mod conditional;
 pub mod date;
 pub mod fast;
 pub mod fresh;
+pub mod hints;
 pub mod judge;
 pub mod key;
 pub mod merge;

@@ -5,6 +5,7 @@ pub mod ai;
 pub mod auth;
 pub mod bots;
 pub mod cache;
+pub mod compress;
 pub mod error;
 pub mod listener;
 pub mod load;

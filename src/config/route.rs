@@ -1,6 +1,6 @@
 //! `routes:` which request goes where, and with what options.
 
-use super::{ai::AiRoute, cache::RouteCache, policy::OnError};
+use super::{ai::AiRoute, cache::RouteCache, compress::Compress, policy::OnError};
 use crate::base::units::Size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,15 @@ pub struct Route {
     /// HTTP cache, for `upstream` routes.
     #[serde(default)]
     pub cache: Option<RouteCache>,
+    /// Code answers for clients that take it (`Accept-Encoding`), for `upstream`, `ai` and `respond` routes: `true`, or a
+    /// list such as `[zstd, br, gzip]`, or a map. With `cache` the origin is asked for plain answers only, so that one
+    /// object is stored for all codings.
+    #[serde(default)]
+    pub compress: Option<Compress>,
+    /// Send `103 Early Hints` with the `Link` fields (preload, modulepreload, preconnect) that a page had last time, while
+    /// the origin is asked again; for `upstream` routes with a `cache`, to browsers that navigate over HTTP/1.1.
+    #[serde(default)]
+    pub early_hints: bool,
     /// Ask the policy script.
     #[serde(default)]
     pub policy: RoutePolicy,

@@ -1,6 +1,7 @@
 //! Every metric family, in one place. Handles that a request needs are looked up once for each route, not for each
 //! request.
 
+use crate::base::coding::Coding;
 use crate::base::source::Source;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -21,6 +22,8 @@ pub struct Metrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     response_bytes: IntCounterVec,
+    coded: IntCounterVec,
+    early_hints: IntCounterVec,
     refused: IntCounterVec,
     reasons: IntCounterVec,
     /// Client connections open now, by listener.
@@ -120,6 +123,8 @@ pub const FAMILIES: &[Family] = &[
     family(Counter, "sluicegate_requests_total", "Requests answered", &["route", "source", "status"]),
     family(Buckets, "sluicegate_request_seconds", "Time to the last byte", &["route", "source"]),
     family(Counter, "sluicegate_response_bytes_total", "Body bytes sent", &["route"]),
+    family(Counter, "sluicegate_coded_total", "Answers sent in a content coding made here", &["route", "coding"]),
+    family(Counter, "sluicegate_early_hints_total", "Early hints (103) sent", &["route"]),
     family(Counter, "sluicegate_refused_total", "Connections and heads refused before routing", &["reason"]),
     family(
         Counter,
@@ -213,6 +218,8 @@ impl Metrics {
             requests: c(&r, "sluicegate_requests_total")?,
             seconds: h(&r, "sluicegate_request_seconds")?,
             response_bytes: c(&r, "sluicegate_response_bytes_total")?,
+            coded: c(&r, "sluicegate_coded_total")?,
+            early_hints: c(&r, "sluicegate_early_hints_total")?,
             refused: c(&r, "sluicegate_refused_total")?,
             reasons: c(&r, "sluicegate_reasons_total")?,
             connections: g(&r, "sluicegate_connections")?,
@@ -258,6 +265,8 @@ impl Metrics {
             metrics: Arc::clone(self),
             name: name.to_owned(),
             bytes: self.response_bytes.with_label_values(&[name]),
+            coded: Coding::ALL.map(|c| self.coded.with_label_values(&[name, c.as_str()])),
+            early_hints: self.early_hints.with_label_values(&[name]),
             requests: Default::default(),
             seconds: Default::default(),
         }
@@ -301,11 +310,19 @@ pub struct RouteMetrics {
     metrics: Arc<Metrics>,
     name: String,
     bytes: IntCounter,
+    coded: [IntCounter; Coding::ALL.len()],
+    /// Early hints sent.
+    pub early_hints: IntCounter,
     requests: [[OnceLock<IntCounter>; CLASSES]; SOURCES],
     seconds: [OnceLock<Histogram>; SOURCES],
 }
 
 impl RouteMetrics {
+    /// An answer was sent in a coding made here.
+    pub fn coded(&self, coding: Coding) {
+        self.coded.get(coding.index()).into_iter().for_each(IntCounter::inc);
+    }
+
     /// One request was answered.
     pub fn observe(&self, source: Source, status: u16, took: Duration, bytes: u64) {
         const CLASS: [&str; CLASSES] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

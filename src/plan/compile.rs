@@ -4,6 +4,8 @@ use super::organs::Organs;
 use super::shared::Shared;
 use super::{Handler, HeaderChange, Plan, Route, listener};
 use crate::base::ids;
+use crate::compress::RouteCompress;
+use crate::compress::whole::Precoded;
 use crate::config::Config;
 use crate::config::error::{Fault, unknown};
 use crate::config::load::Loaded;
@@ -135,9 +137,14 @@ impl Maker<'_> {
     fn route(&self, r: &yaml::Route, faults: &mut Vec<Fault>) -> Option<Route> {
         let before = faults.len();
         let name = r.name.clone().unwrap_or_else(|| format!("route-{}", self.i));
-        let handler = self.handler(r, faults);
+        let compress = self.compress(r, faults);
+        let handler = self.handler(r, compress.as_deref(), faults);
         let auth = self.auth(r, faults);
         let cache = self.cache(r, faults);
+        if r.early_hints && cache.is_none() {
+            let why = "only upstream routes with a cache remember the links of a page";
+            faults.push(Fault::at(self.at("early_hints"), why));
+        }
         let policy = self.policy(r, faults);
         self.without_effect(r, faults);
         let request_headers = changes(&r.headers.request, &self.at("headers.request"), faults);
@@ -151,6 +158,8 @@ impl Maker<'_> {
             handler: handler?,
             auth,
             cache,
+            compress,
+            early_hints: r.early_hints,
             policy,
             request_headers,
             response_headers,
@@ -158,7 +167,7 @@ impl Maker<'_> {
         })
     }
 
-    fn handler(&self, r: &yaml::Route, faults: &mut Vec<Fault>) -> Option<Handler> {
+    fn handler(&self, r: &yaml::Route, compress: Option<&RouteCompress>, faults: &mut Vec<Fault>) -> Option<Handler> {
         let given: Vec<&str> = [
             ("upstream", r.upstream.is_some()),
             ("ai", r.ai.is_some()),
@@ -193,7 +202,7 @@ impl Maker<'_> {
             return Some(Handler::Ai(Arc::new(ai.clone())));
         }
         if let Some(x) = &r.respond {
-            return self.respond(x, faults);
+            return self.respond(x, compress, faults);
         }
         r.redirect.as_ref().and_then(|x| self.redirect(x, faults))
     }
@@ -215,7 +224,7 @@ impl Maker<'_> {
         }
     }
 
-    fn respond(&self, x: &yaml::Respond, faults: &mut Vec<Fault>) -> Option<Handler> {
+    fn respond(&self, x: &yaml::Respond, compress: Option<&RouteCompress>, faults: &mut Vec<Fault>) -> Option<Handler> {
         let status = StatusCode::from_u16(x.status).ok().filter(|s| s.as_u16() >= 200);
         let content_type = HeaderValue::from_str(&x.content_type).ok();
         if status.is_none() {
@@ -224,7 +233,10 @@ impl Maker<'_> {
         if content_type.is_none() {
             faults.push(Fault::at(self.at("respond.content_type"), "not a header value"));
         }
-        Some(Handler::Respond { status: status?, content_type: content_type?, body: x.body.clone().into() })
+        let body = bytes::Bytes::from(x.body.clone());
+        let precoded = compress.map(|c| Precoded::of(&body, &c.codings)).unwrap_or_default();
+        let (status, content_type) = (status?, content_type?);
+        Some(Handler::Respond { status, content_type, body, precoded: Arc::new(precoded) })
     }
 
     fn redirect(&self, x: &yaml::Redirect, faults: &mut Vec<Fault>) -> Option<Handler> {
@@ -245,6 +257,21 @@ impl Maker<'_> {
             faults.push(Fault::at(self.at("auth"), unknown("auth rule", name, self.c.auth.keys().map(String::as_str))));
         }
         self.organs.auth.get(name).cloned()
+    }
+
+    fn compress(&self, r: &yaml::Route, faults: &mut Vec<Fault>) -> Option<Arc<RouteCompress>> {
+        let wanted = r.compress.as_ref()?;
+        if r.redirect.is_some() {
+            faults.push(Fault::at(self.at("compress"), "a redirect has no body to code"));
+            return None;
+        }
+        match RouteCompress::compile(wanted) {
+            Ok(rule) => rule.map(Arc::new),
+            Err(list) => {
+                faults.extend(list.into_iter().map(|f| Fault::at(self.at(&format!("compress{}", f.path)), f.why)));
+                None
+            }
+        }
     }
 
     fn cache(&self, r: &yaml::Route, faults: &mut Vec<Fault>) -> Option<super::RouteStore> {

@@ -14,11 +14,14 @@ use crate::auth::jwt::JwtVerifier;
 use crate::bot::lists::Lists;
 use crate::bot::verify::DnsVerifier;
 use crate::cache::RouteCache;
+use crate::cache::hints::Hints;
 use crate::cache::predict::Known;
 use crate::cache::purge::Book;
 use crate::cache::purge::sweep::Sweep;
 use crate::cache::store::adapter::Adapter;
 use crate::cache::store::memory::MemoryStore;
+use crate::compress::RouteCompress;
+use crate::compress::whole::Precoded;
 use crate::config::ai::AiRoute;
 use crate::config::policy::OnError;
 use crate::observe::access_log::Log;
@@ -31,6 +34,7 @@ use pingora_cache::lock::CacheKeyLockImpl;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// The compiled configuration.
 pub struct Plan {
@@ -92,6 +96,10 @@ pub struct Route {
     pub auth: Option<Arc<JwtVerifier>>,
     /// HTTP cache.
     pub cache: Option<RouteStore>,
+    /// Content codings.
+    pub compress: Option<Arc<RouteCompress>>,
+    /// Whether `103 Early Hints` are sent; only with a cache.
+    pub early_hints: bool,
     /// Whether the policy script is asked, and what happens when it fails.
     pub policy: Option<OnError>,
     /// Changes to the origin's request.
@@ -120,6 +128,10 @@ pub struct HttpStore {
     pub lock: Box<CacheKeyLockImpl>,
     /// URLs whose answers are known not to be stored: nobody waits for those.
     pub known: Known,
+    /// Links of pages, for `103 Early Hints`.
+    pub hints: Hints,
+    /// Leave to code a stored body: as many at a time as there are cores.
+    pub coders: Semaphore,
     /// Where reclaiming purged objects is.
     pub sweep: tokio::sync::Mutex<Sweep>,
 }
@@ -154,6 +166,8 @@ pub enum Handler {
         content_type: HeaderValue,
         /// Body.
         body: bytes::Bytes,
+        /// The body in the route's codings.
+        precoded: Arc<Precoded>,
     },
     /// Sends elsewhere.
     Redirect {

@@ -12,6 +12,7 @@ use crate::base::ids;
 use crate::bot::lists::Lists;
 use crate::bot::verify::{DnsVerifier, SystemDns};
 use crate::cache::RouteCache;
+use crate::cache::hints::Hints;
 use crate::cache::predict::Known;
 use crate::cache::store::adapter::Adapter;
 use crate::cache::store::memory::{Limits as StoreLimits, MemoryStore};
@@ -32,6 +33,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long one request may hold others back that want the same object.
 const LOCK_AGE_MAX: Duration = Duration::from_secs(30);
@@ -340,9 +342,16 @@ fn open_store(cache: &yaml_cache::Cache, clock: crate::base::clock::Clock) -> &'
     let capacity_bytes = cache.memory.size.0;
     let limits = StoreLimits { capacity_bytes, object_bytes_max: cache.max_object_size.0.min(capacity_bytes) };
     let lock: Box<CacheKeyLockImpl> = Box::new(CacheLock::new(LOCK_AGE_MAX));
+    let coders = Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let adapter = Adapter::new(MemoryStore::new(limits, clock));
-    let sweep = tokio::sync::Mutex::default();
-    Box::leak(Box::new(HttpStore { adapter, lock, known: Known::default(), sweep }))
+    Box::leak(Box::new(HttpStore {
+        adapter,
+        lock,
+        known: Known::default(),
+        hints: Hints::default(),
+        coders,
+        sweep: tokio::sync::Mutex::default(),
+    }))
 }
 
 struct Published {

@@ -3,6 +3,7 @@
 use super::cache::CacheState;
 use crate::ai::call::CallRecord;
 use crate::auth::Claims;
+use crate::base::coding::Coding;
 use crate::base::source::Source;
 use crate::plan::{Plan, Route};
 use crate::policy::decision::RequestDirectives;
@@ -51,6 +52,10 @@ pub struct Ctx {
     pub sticky: Option<String>,
     /// The HTTP cache's part.
     pub cache: CacheState,
+    /// The coding that the answer was given here.
+    pub coding: Option<Coding>,
+    /// Another client could get the answer in another coding.
+    pub varies_by_coding: bool,
     /// The model call.
     pub call: Option<Arc<CallRecord>>,
     /// Origin server used.
@@ -89,6 +94,8 @@ impl Ctx {
             notes: Vec::new(),
             sticky: None,
             cache: CacheState::default(),
+            coding: None,
+            varies_by_coding: false,
             call: None,
             upstream: None,
             tries: Tries::default(),

@@ -17,7 +17,8 @@ pub fn log(edge: &Edge, session: &Session, ctx: &mut Ctx) {
         return;
     }
     let took = ctx.started.elapsed();
-    let status = session.response_written().map_or(0, |r| r.status.as_u16());
+    let written = session.response_written().filter(|r| r.status.as_u16() == 101 || !r.status.is_informational());
+    let status = written.map_or(0, |r| r.status.as_u16());
     let bytes = u64::try_from(session.body_bytes_sent()).unwrap_or(u64::MAX);
     // Nothing was sent: the client left before its answer (nginx's 499), or we could not answer.
     let status = match (status, ctx.reason) {
@@ -27,6 +28,7 @@ pub fn log(edge: &Edge, session: &Session, ctx: &mut Ctx) {
     };
     let metrics = ctx.route.as_ref().map_or(&edge.unrouted, |r| &r.metrics);
     metrics.observe(ctx.source, status, took, bytes);
+    ctx.coding.into_iter().for_each(|c| metrics.coded(c));
     if !ctx.reason.is_empty() {
         edge.shared.metrics.reason(ctx.source, ctx.reason);
     }

@@ -3,7 +3,9 @@
 pub mod accept;
 pub mod ai;
 pub mod cache;
+pub mod coding;
 pub mod ctx;
+pub mod early_hints;
 pub mod fail;
 pub mod interim;
 pub mod log;
@@ -80,8 +82,9 @@ impl ProxyHttp for Spine {
         Ctx::new(self.0.plan.load_full())
     }
 
-    fn init_downstream_modules(&self, _: &mut HttpModules) {
-        // None: Pingora's compression ignores q-values and buffers event streams.
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        // Not Pingora's own compression: it ignores q-values and buffers event streams.
+        modules.add_module(Box::new(coding::Builder));
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
@@ -129,7 +132,9 @@ impl ProxyHttp for Spine {
     }
 
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        cache::may_ask_origin(session, ctx)
+        let may = cache::may_ask_origin(session, ctx)?;
+        early_hints::send(session, ctx).await;
+        Ok(may)
     }
 
     fn response_cache_filter(&self, session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Result<RespCacheable> {
@@ -177,6 +182,7 @@ impl ProxyHttp for Spine {
     async fn response_filter(&self, session: &mut Session, resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         cache::as_it_was(session, ctx);
         cache::tell(session, resp, ctx)?;
+        coding::response(session, resp, ctx)?;
         response::finish(resp, ctx)
     }
 

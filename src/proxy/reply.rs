@@ -1,7 +1,7 @@
 //! Writes a `Reply` to the client: the only place that does.
 
 use super::ctx::Ctx;
-use super::response;
+use super::{coding, response};
 use crate::base::reply::{Body, Chunks, Reply};
 use bytes::Bytes;
 use http::{Method, Version, header};
@@ -10,13 +10,14 @@ use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
 /// Sends the whole answer. A stream that breaks aborts the connection (HTTP/1) or the stream (HTTP/2).
-pub async fn send(session: &mut Session, ctx: &mut Ctx, reply: Reply) -> pingora::Result<()> {
+pub async fn send(session: &mut Session, ctx: &mut Ctx, mut reply: Reply) -> pingora::Result<()> {
     ctx.source = reply.source;
     ctx.reason = reply.reason;
     let mut head = ResponseHeader::build(reply.status, Some(reply.headers.len() + 8))?;
     for (n, v) in &reply.headers {
         head.append_header(n.clone(), v.clone())?;
     }
+    coding::reply(session, &mut head, &mut reply, ctx).await;
     let is_head = session.req_header().method == Method::HEAD;
     let bodyless = reply.status.is_informational() || matches!(reply.status.as_u16(), 204 | 304);
     match &reply.body {

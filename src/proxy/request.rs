@@ -32,9 +32,10 @@ pub async fn handle(edge: &Edge, session: &mut Session, ctx: &mut Ctx) -> pingor
             reply::send(session, ctx, answer).await?;
             Ok(true)
         }
-        Handler::Respond { status, content_type, body } => {
+        Handler::Respond { status, content_type, body, precoded } => {
             let mut answer = Reply::full(*status, Source::Static, "", body.clone());
             answer.headers.insert(header::CONTENT_TYPE, content_type.clone());
+            answer.extensions.insert(Arc::clone(precoded));
             reply::send(session, ctx, answer).await?;
             Ok(true)
         }

@@ -68,7 +68,9 @@ pub fn finish(resp: &mut ResponseHeader, ctx: &mut Ctx) -> pingora::Result<()> {
     if let Some(cookie) = &ctx.sticky {
         resp.append_header(header::SET_COOKIE, cookie.as_str())?;
     }
-    super::policy::on_response(resp, ctx)
+    super::policy::on_response(resp, ctx)?;
+    super::coding::seal(resp, ctx);
+    Ok(())
 }
 
 /// Carries out a script's changes.

@@ -90,6 +90,10 @@ pub fn refused(ctx: &Ctx) -> bool {
 pub fn request(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
     strip(req);
     tell(session, req, ctx)?;
+    if super::coding::stores_plain(ctx) {
+        // One object serves all codings, and they are made of it here.
+        req.insert_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
+    }
     if let Some(route) = &ctx.route {
         for change in &route.request_headers {
             match change {

@@ -38,6 +38,13 @@ pub struct Checked {
 
 const NEVER: u64 = u64::MAX;
 
+impl Clone for Checked {
+    fn clone(&self) -> Self {
+        let copy = |n: &AtomicU64| AtomicU64::new(n.load(Ordering::Relaxed));
+        Checked { generation: copy(&self.generation), stale_since: copy(&self.stale_since) }
+    }
+}
+
 impl Checked {
     fn new(generation: u64, gate: Gate) -> Self {
         let since = if let Gate::Stale { since } = gate { nanos(since) } else { NEVER };

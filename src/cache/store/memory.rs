@@ -10,7 +10,7 @@ use super::shard::{Counters, Lookup, Shard};
 pub use super::writer::MemoryWriter;
 use super::{Found, Head, Purge, Slot, Store, StoreError, StoreStats, Target};
 use crate::base::clock::Clock;
-use crate::cache::key::Key;
+use crate::cache::key::{Key, group_of};
 use crate::cache::purge::sweep::{Level, Step};
 use crate::cache::purge::{Book, Gate};
 use crate::cache::vary;
@@ -95,6 +95,11 @@ impl MemoryStore {
     /// The purges it heeds.
     pub fn book(&self) -> &Arc<Book> {
         &self.inner.book
+    }
+
+    /// Counts the coded forms that an object has got since it was stored; `false` when it is gone, and they with it.
+    pub fn weigh(&self, key: &Key, object: &Object) -> bool {
+        self.inner.change(group_of(key.hash()), object, Object::weighed)
     }
 
     /// Throws everything out; fills in flight go on. For a store that nobody will use any more.
@@ -201,11 +206,10 @@ impl Inner {
         self.forget(void);
     }
 
-    /// Exchanges an object for a changed one of maybe another cost.
-    fn swap(&self, group: u64, old: &Arc<Object>, new: Arc<Object>) -> bool {
-        if !self.shard(group).swap(group, old, &new) {
-            return false;
-        }
+    /// Exchanges an object, or what it has become under another header meanwhile, for a changed one of maybe another cost.
+    fn change(&self, group: u64, object: &Object, change: impl FnOnce(&Object) -> Object) -> bool {
+        let changed = self.shard(group).change(group, object, change);
+        let Some((old, new)) = changed else { return false };
         self.used.fetch_add(new.cost(), Ordering::Relaxed);
         self.used.fetch_sub(old.cost(), Ordering::Relaxed);
         self.make_room();
@@ -266,8 +270,7 @@ impl Store for MemoryStore {
             return Ok(false);
         }
         let Some(checked) = self.inner.book.admit(&head.filed, slot.key) else { return Ok(false) };
-        let new = Arc::new(old.refreshed(head, checked));
-        Ok(self.inner.swap(slot.group(), &old, new))
+        Ok(self.inner.change(slot.group(), &old, |now| now.refreshed(head, checked)))
     }
 
     async fn purge(&self, target: &Target<'_>, how: Purge) -> Result<u64, StoreError> {
@@ -283,7 +286,7 @@ impl Store for MemoryStore {
                 Purge::Soft => {
                     let head = object.head().expired(now);
                     let Some(checked) = self.inner.book.admit(&head.filed, object.key()) else { continue };
-                    self.inner.swap(group, object, Arc::new(object.refreshed(head, checked)));
+                    self.inner.change(group, object, |o| o.refreshed(head, checked));
                 }
             }
         }

@@ -12,6 +12,7 @@ pub mod memory;
 mod object;
 mod queue;
 mod reader;
+mod rendition;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod writer;
 
 pub use head::Head;
 pub use object::Object;
+pub use rendition::{Rendition, Renditions};
 
 use super::key::group_of;
 use bytes::Bytes;

@@ -2,7 +2,9 @@
 
 use super::super::conditional;
 use super::super::purge::Checked;
+use super::rendition::{Headers, Rendition, Renditions};
 use super::{CHUNK_BYTES, Head};
+use crate::base::coding::Coding;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -20,6 +22,8 @@ pub struct Object {
     cost: u64,
     touches: Arc<AtomicU8>,
     checked: Checked,
+    renditions: Arc<Renditions>,
+    coded_headers: Headers,
 }
 
 /// How often an object must be asked for to survive that many rounds of eviction; more is not counted.
@@ -38,21 +42,75 @@ impl Object {
         head.state_length(body_bytes);
         let cost = Object::cost_of(&head, &key, body_bytes);
         let touches = Arc::new(AtomicU8::new(0));
-        Object { head: Arc::new(head), key, chunks: chunks.into(), body_bytes, cost, touches, checked }
+        Object {
+            head: Arc::new(head),
+            key,
+            chunks: chunks.into(),
+            body_bytes,
+            cost,
+            touches,
+            checked,
+            renditions: Arc::default(),
+            coded_headers: Headers::default(),
+        }
     }
 
     /// The same body under a newer header.
     pub(super) fn refreshed(&self, mut head: Head, checked: Checked) -> Self {
         head.state_length(self.body_bytes);
+        self.with_head(Arc::new(head), checked)
+    }
+
+    /// The same object with the cost of the coded forms that it has by now.
+    pub(super) fn weighed(&self) -> Self {
+        self.with_head(Arc::clone(&self.head), self.checked.clone())
+    }
+
+    fn with_head(&self, head: Arc<Head>, checked: Checked) -> Self {
         Object {
-            cost: Object::cost_of(&head, &self.key, self.body_bytes),
-            head: Arc::new(head),
+            cost: Object::cost_of(&head, &self.key, self.body_bytes) + self.renditions.cost(&head),
+            head,
             key: Arc::clone(&self.key),
             chunks: Arc::clone(&self.chunks),
             body_bytes: self.body_bytes,
             touches: Arc::clone(&self.touches),
             checked,
+            renditions: Arc::clone(&self.renditions),
+            coded_headers: Headers::default(),
         }
+    }
+
+    /// Whether `other` is this object, perhaps under another header.
+    pub(super) fn same_body(&self, other: &Object) -> bool {
+        Arc::ptr_eq(&self.renditions, &other.renditions)
+    }
+
+    /// Its coded forms, shared by all that have this body.
+    pub fn renditions(&self) -> &Arc<Renditions> {
+        &self.renditions
+    }
+
+    /// Its body in this coding, once it has been made.
+    pub fn rendition(&self, coding: Coding) -> Option<&Arc<Rendition>> {
+        self.renditions.get(coding).flatten()
+    }
+
+    /// The header of a 200 (or whatever was stored) in this coding, with its `Age`. `code` makes the coded header of the
+    /// plain one; it is called once for each object and coding, so that a hit changes nothing but the age.
+    pub fn coded_response(
+        &self,
+        coding: Coding,
+        now: SystemTime,
+        code: impl FnOnce(&mut ResponseHeader),
+    ) -> ResponseHeader {
+        let mut header = self.coded_headers.get_or_make(coding, || {
+            let mut header = self.head.header.clone();
+            code(&mut header);
+            header
+        });
+        // A number is always a valid field value.
+        let _ = header.insert_header(header::AGE, HeaderValue::from(self.age_secs(now)));
+        header
     }
 
     /// Bytes of memory an object takes.

@@ -173,13 +173,20 @@ impl Shard {
         group.residents.iter().find(mine).map(|r| Arc::clone(&r.object))
     }
 
-    /// Puts `new` where `old` still is; `false` when something else has taken its place.
-    pub fn swap(&mut self, group: u64, old: &Arc<Object>, new: &Arc<Object>) -> bool {
-        let Some(group) = self.groups.get_mut(&group) else { return false };
-        let Some(r) = group.residents.iter_mut().find(|r| Arc::ptr_eq(&r.object, old)) else { return false };
-        r.object = Arc::clone(new);
-        self.queues.replace(r.node, Arc::clone(new));
-        true
+    /// Changes an object where it still is, whatever header it has by now: two changes at once are both made. Returns
+    /// the old and the new; `None` when something else has taken its place.
+    pub fn change(
+        &mut self,
+        group: u64,
+        object: &Object,
+        change: impl FnOnce(&Object) -> Object,
+    ) -> Option<(Arc<Object>, Arc<Object>)> {
+        let residents = &mut self.groups.get_mut(&group)?.residents;
+        let r = residents.iter_mut().find(|r| r.object.same_body(object))?;
+        let new = Arc::new(change(&r.object));
+        let old = std::mem::replace(&mut r.object, Arc::clone(&new));
+        self.queues.replace(r.node, Arc::clone(&new));
+        Some((old, new))
     }
 
     /// Throws out the object that eviction chooses.
@@ -222,7 +229,7 @@ impl Shard {
     /// Removes one object that [`Shard::targets`] named, if it is still there.
     pub fn purge(&mut self, group: u64, object: &Arc<Object>) -> Option<Arc<Object>> {
         let residents = &self.groups.get(&group)?.residents;
-        let node = residents.iter().find(|r| Arc::ptr_eq(&r.object, object))?.node;
+        let node = residents.iter().find(|r| r.object.same_body(object))?.node;
         self.take(node)
     }
 

@@ -9,6 +9,7 @@ use crate::cache::rules::{self, Bypass};
 use crate::cache::status::CacheStatus;
 use crate::plan::Route;
 use crate::policy::decision::CacheUse;
+use crate::proxy::coding::{self, Form};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::response;
 use http::Method;
@@ -40,10 +41,14 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
         if ctx.background { None } else { fast::try_hit(cache.store.adapter.store(), session.req_header(), &key, now) };
     ctx.cache.key = Some(key);
     let Some(hit) = hit else { return Ok(false) };
+    let form = coding::form(session, ctx, cache, &hit).await;
+    if matches!(form, Form::Streamed) {
+        return Ok(false);
+    }
     ctx.source = Source::HttpCache;
     ctx.cache.outcome = "hit";
     ctx.cache.age = Some(Duration::from_secs(hit.object.age_secs(now)));
-    let mut head = hit.response(now);
+    let mut head = form.head(&hit, now);
     head.append_header("cache-status", said(CacheStatus::hit(hit.object.ttl_secs(now)), ctx))?;
     response::finish(&mut head, ctx)?;
     let bodyless = hit.not_modified || session.req_header().method == Method::HEAD || hit.object.body_bytes() == 0;
@@ -51,7 +56,7 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
     if bodyless {
         return Ok(true);
     }
-    let chunks = hit.object.chunks();
+    let chunks = form.chunks(&hit);
     for (i, piece) in chunks.iter().enumerate() {
         session.write_response_body(Some(piece.clone()), i + 1 == chunks.len()).await?;
     }

@@ -5,9 +5,10 @@ use crate::cache::key::{Key, Place};
 use crate::cache::purge::{Kind, Rule};
 use crate::cache::rules::Answer;
 use crate::cache::{armor, merge, once, provoked};
+use crate::compress::header as coded;
 use crate::policy::decision::Storing;
 use crate::proxy::ctx::Ctx;
-use crate::proxy::{policy, response};
+use crate::proxy::{coding, early_hints, policy, response};
 use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -21,6 +22,9 @@ pub fn from_origin(resp: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         return Ok(());
     }
     tags::take(resp, ctx);
+    if coding::stores_plain(ctx) {
+        coded::unvary(resp);
+    }
     if resp.status == StatusCode::NOT_MODIFIED {
         ctx.cache.update = Some(resp.clone());
         return Ok(());
@@ -105,6 +109,7 @@ pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Res
     };
     let asked = armor::Asked { target: session.req_header().raw_path(), headers: &session.req_header().headers };
     let decided = armor::check(&asked, &answer).and_then(|()| once::decide(&answer, &asked));
+    early_hints::remember(session, answer.header, &decided, ctx);
     Ok(match decided.and_then(|(meta, for_waiters)| Ok((meta, for_waiters, tags::filed(ctx)?))) {
         Ok((mut meta, for_waiters, filed)) => {
             meta.extensions_mut().insert(filed);
