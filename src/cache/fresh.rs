@@ -109,7 +109,7 @@ fn of_origin(answer: &Answer<'_>, cc: &CacheControl) -> Option<(Duration, From)>
         let until = http_date(headers, &header::EXPIRES).unwrap_or(SystemTime::UNIX_EPOCH);
         return Some((until.duration_since(date).unwrap_or_default(), From::Expires));
     }
-    if !heuristic_status(answer.header.status) && !cc.has(Flags::PUBLIC) {
+    if !heuristic_status(answer.header.status) && (!cc.has(Flags::PUBLIC) || provoked(answer.header.status)) {
         return None;
     }
     let unchanged = date.duration_since(http_date(headers, &header::LAST_MODIFIED)?).unwrap_or_default();
@@ -124,8 +124,13 @@ fn heuristic_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 410 | 451)
 }
 
+/// Heuristically cacheable by the RFC, but a client can provoke them: stored only where somebody says for how long.
+fn provoked(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 405 | 501)
+}
+
 /// §4.2.3. Clocks a second apart are taken as equal: `Date` has no finer grain.
-fn initial_age(headers: &HeaderMap, now: SystemTime, waited: Duration) -> Duration {
+pub(super) fn initial_age(headers: &HeaderMap, now: SystemTime, waited: Duration) -> Duration {
     let apparent = match http_date(headers, &header::DATE) {
         Some(date) => now.duration_since(date).unwrap_or_default(),
         None => Duration::ZERO,

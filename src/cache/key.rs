@@ -36,6 +36,21 @@ impl KeyRules {
     }
 }
 
+/// A longer key, in bytes, is not worth its room: the request goes past the cache.
+pub const KEY_BYTES_MAX: usize = 16 << 10;
+
+impl KeyRules {
+    /// The same rules with another list of query parameters that join the key.
+    pub fn only(&self, names: &[String]) -> Self {
+        KeyRules { query: self.query.only(names), ..self.clone() }
+    }
+
+    /// Whether the value of this cookie joins the key.
+    pub fn has_cookie(&self, name: &str) -> bool {
+        self.cookies.iter().any(|c| c == name)
+    }
+}
+
 /// Where a request goes, after the front door has checked it.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {

@@ -3,6 +3,7 @@
 //! Everything here takes values and returns values; `proxy/cache.rs` calls it from Pingora's hooks, which do the look-up,
 //! the lock and the streaming. A plain fresh hit does not go through them at all: see [`fast`].
 
+pub mod armor;
 pub mod cc;
 pub mod conditional;
 pub mod fast;
@@ -10,6 +11,8 @@ pub mod fresh;
 pub mod judge;
 pub mod key;
 pub mod merge;
+pub mod once;
+pub mod predict;
 pub mod purge;
 pub mod query;
 pub mod rules;
@@ -53,6 +56,10 @@ pub struct RouteCache {
     pub stale_if_error: Duration,
     /// How long to wait for another request that fetches the same object.
     pub lock_timeout: Duration,
+    /// Requests that waited share an answer that is fresh for no time.
+    pub share_once: bool,
+    /// Answers that do not fit the file extension of their URL are not stored.
+    pub deception_armor: bool,
 }
 
 impl RouteCache {
@@ -80,6 +87,8 @@ impl RouteCache {
             stale_while_revalidate: rules.stale_while_revalidate.map_or(Duration::ZERO, |d| d.0),
             stale_if_error: rules.stale_if_error.map_or(Duration::ZERO, |d| d.0),
             lock_timeout,
+            share_once: rules.share.is_some(),
+            deception_armor: rules.deception_armor.unwrap_or(true),
         }))
     }
 }

@@ -30,28 +30,51 @@ impl Glob {
     }
 }
 
+/// A pattern of `include`: as it is written, and as it is told from others by the origin that tells least apart.
+#[derive(Clone, Debug)]
+struct Included {
+    plain: Glob,
+    folded: Glob,
+}
+
+impl Included {
+    fn new(pattern: &str) -> Self {
+        Included { plain: Glob(pattern.to_owned()), folded: Glob(folded(pattern, true)) }
+    }
+
+    fn matches(&self, name: &str, folded: &str) -> bool {
+        self.plain.matches(name) || self.folded.matches(folded)
+    }
+}
+
 /// The compiled form of `key.query`.
 #[derive(Clone, Debug, Default)]
 pub struct QueryRules {
     exclude: Vec<Glob>,
-    include: Option<Vec<Glob>>,
+    include: Option<Vec<Included>>,
     sort: bool,
 }
 
 impl QueryRules {
     /// Checks and compiles; `at` is the path of the section in the YAML.
     pub fn compile(parts: &QueryParts, faults: &mut Vec<Fault>) -> Self {
-        let mut globs = |list: &[String], key: &str| -> Vec<Glob> {
+        let mut check = |list: &[String], key: &str| {
             for (i, p) in list.iter().enumerate().filter(|(_, p)| p.is_empty()) {
                 faults.push(Fault::new(format!("key.query.{key}[{i}]"), format!("{p:?} matches no parameter name")));
             }
-            list.iter().cloned().map(Glob).collect()
         };
+        check(&parts.exclude, "exclude");
+        check(parts.include.as_deref().unwrap_or_default(), "include");
         QueryRules {
-            exclude: globs(&parts.exclude, "exclude"),
-            include: parts.include.as_ref().map(|l| globs(l, "include")),
+            exclude: parts.exclude.iter().cloned().map(Glob).collect(),
+            include: parts.include.as_ref().map(|l| l.iter().map(|p| Included::new(p)).collect()),
             sort: parts.sort,
         }
+    }
+
+    /// The same rules with another list of parameters that join the key.
+    pub fn only(&self, names: &[String]) -> Self {
+        QueryRules { include: Some(names.iter().map(|n| Included::new(n)).collect()), ..self.clone() }
     }
 
     fn is_plain(&self) -> bool {
@@ -61,26 +84,42 @@ impl QueryRules {
     /// The query as it stands in the key. Applying it twice gives the same as once.
     pub fn apply<'a>(&self, query: Option<&'a [u8]>) -> Option<Cow<'a, [u8]>> {
         let query = query?;
-        if self.is_plain() {
+        // Some origins also split at `;`: to them `utm_x=1;id=5` has an `id`, and the order of pairs is another one. Such
+        // a query joins the key as it is written, whatever the rules say.
+        if self.is_plain() || query.contains(&b';') {
             return Some(Cow::Borrowed(query));
         }
         let mut pairs: Vec<&[u8]> = query.split(|b| *b == b'&').filter(|p| !p.is_empty() && self.keeps(p)).collect();
         if self.sort {
-            // Stable, so that repeated parameters keep their order, which origins do tell apart.
-            pairs.sort_by(|a, b| name(a).cmp(name(b)));
+            // Stable, and by what origins read: repeated parameters keep their order, which origins do tell apart, in
+            // whatever spelling they are repeated (`id=1&%69d=2`).
+            pairs.sort_by_cached_key(|p| folded(&decoded(name(p)), false));
         }
         (!pairs.is_empty()).then(|| Cow::Owned(pairs.join(&b'&')))
     }
 
     fn keeps(&self, pair: &[u8]) -> bool {
-        // Some origins also split at `;`: `utm_x=1;id=5` must not smuggle `id` past the key.
-        if pair.contains(&b';') {
-            return true;
-        }
         let name = decoded(name(pair));
-        let included = self.include.as_ref().is_none_or(|list| list.iter().any(|g| g.matches(&name)));
+        let included = self.include.as_ref().is_none_or(|list| {
+            let folded = folded(&name, false);
+            list.iter().any(|g| g.matches(&name, &folded))
+        });
         included && !self.exclude.iter().any(|g| g.matches(&name))
     }
+}
+
+/// A name as the origin sees it that tells least apart: letter case (ASP.NET), `a.b` and `a b` for `a_b`, `a[x]` and
+/// what follows a NUL for `a`, spaces before it (PHP). In a pattern the stars stay.
+fn folded(name: &str, pattern: bool) -> String {
+    let name = name.trim_start_matches(' ');
+    // A bracket or a NUL at the start ends nothing.
+    let end = name.char_indices().skip(1).find(|(_, c)| matches!(c, '[' | '\0')).map_or(name.len(), |(at, _)| at);
+    let fold = |c: char| match c {
+        '*' if pattern => '*',
+        c if c.is_alphanumeric() => c.to_ascii_lowercase(),
+        _ => '_',
+    };
+    name.get(..end).unwrap_or(name).chars().map(fold).collect()
 }
 
 fn name(pair: &[u8]) -> &[u8] {

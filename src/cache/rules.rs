@@ -1,7 +1,7 @@
 //! Which requests may use the cache and which answers may be stored (RFC 9111 §3).
 
 use super::cc::{CacheControl, Fields, Flags};
-use super::{Directives, RouteCache, fresh, merge, targeted, vary};
+use super::{Directives, RouteCache, armor, fresh, merge, targeted, vary};
 use http::{HeaderMap, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_cache::{CacheMeta, NoCacheReason};
@@ -20,6 +20,10 @@ pub enum Bypass {
     NoStore,
     /// The policy script said `pass`.
     Policy,
+    /// A field asks the origin to act as if the method were another one.
+    MethodOverride,
+    /// The key would be longer than [`super::key::KEY_BYTES_MAX`].
+    KeyTooLong,
 }
 
 impl Bypass {
@@ -31,6 +35,8 @@ impl Bypass {
             Bypass::Upgrade => "upgrade",
             Bypass::NoStore => "request_no_store",
             Bypass::Policy => "policy_pass",
+            Bypass::MethodOverride => "method_override",
+            Bypass::KeyTooLong => "key_too_long",
         }
     }
 }
@@ -50,6 +56,9 @@ pub fn may_use(req: &RequestHeader, script: &Directives) -> Result<(), Bypass> {
     }
     if headers.contains_key(header::CACHE_CONTROL) && CacheControl::of(headers).has(Flags::NO_STORE) {
         return Err(Bypass::NoStore);
+    }
+    if armor::overrides_method(headers) {
+        return Err(Bypass::MethodOverride);
     }
     if script.pass { Err(Bypass::Policy) } else { Ok(()) }
 }
@@ -83,6 +92,12 @@ pub enum NoStore {
     Policy,
     /// A 304 whose `Vary` differs from the stored answer's.
     VaryChanged,
+    /// An error in answer to a header so large that it may have caused it.
+    OversizedRequest,
+    /// The media type does not fit the file extension in the URL.
+    Deception,
+    /// A page for a client with a session, which only the route's own `ttl` would keep.
+    SessionCookie,
 }
 
 impl NoStore {
@@ -102,6 +117,9 @@ impl NoStore {
             NoStore::Stale => "stale_on_arrival",
             NoStore::Policy => "policy",
             NoStore::VaryChanged => "vary_changed",
+            NoStore::OversizedRequest => "oversized_request",
+            NoStore::Deception => "deception",
+            NoStore::SessionCookie => "session_cookie",
         }
     }
 

@@ -1,5 +1,6 @@
 //! `Cache-Status` (RFC 9211): what the cache did, in one field.
 
+use super::key::readable;
 use http::HeaderValue;
 use pingora_cache::{CacheMeta, CachePhase, NoCacheReason};
 use std::fmt::Write;
@@ -133,6 +134,29 @@ impl CacheStatus {
         HeaderValue::try_from(out).unwrap_or_else(|_| HeaderValue::from_static("sluicegate"))
     }
 }
+
+/// The member with the cache key added (RFC 9211 §2.8), for clients that may see it.
+pub fn with_key(member: &HeaderValue, framed: &[u8]) -> HeaderValue {
+    let mut out = member.to_str().unwrap_or("sluicegate").to_owned();
+    out.push_str("; key=\"");
+    let start = out.len();
+    for c in readable(framed).chars() {
+        if out.len() - start >= KEY_BYTES_SHOWN_MAX {
+            break;
+        }
+        // A Structured Fields string is printable ASCII (RFC 9651 §3.3.3).
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            _ => out.push('?'),
+        }
+    }
+    out.push('"');
+    HeaderValue::try_from(out).unwrap_or_else(|_| member.clone())
+}
+
+/// No more of a key is shown, in bytes.
+const KEY_BYTES_SHOWN_MAX: usize = 1024;
 
 /// Freshness left in seconds, negative by as much as it is stale.
 pub fn ttl_secs(meta: &CacheMeta, now: SystemTime) -> i64 {

@@ -66,6 +66,24 @@ pub struct CacheRules {
     /// itself (default 5s).
     #[serde(default)]
     pub lock_timeout: Option<Dur>,
+    /// `once`: requests that waited for a fetch may all have its answer, even when it is fresh for no time at all
+    /// (`max-age=0`, `s-maxage=0`, `no-cache`, a `ttl` of 0s): the origin gave it after they had asked. Never when it is
+    /// `private`, `no-store`, sets a cookie or answers credentials. By default each of them then asks for itself.
+    #[serde(default)]
+    pub share: Option<Share>,
+    /// Web cache deception (default true): an answer whose media type does not fit the file extension in its URL (HTML
+    /// under `/account/x.css`) is not stored, nor is a page for a client with a session cookie that only the route's own
+    /// `ttl` would keep; unless the origin says `public`, `s-maxage` or `CDN-Cache-Control`.
+    #[serde(default)]
+    pub deception_armor: Option<bool>,
+}
+
+/// Which answers requests that waited for the same fetch may share, besides fresh ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// The one they waited for, once.
+    Once,
 }
 
 /// The parts of the cache key that a route may choose.

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub struct Observability {
     /// One line for each request; `false` switches it off.
     pub access_log: AccessLogSetting,
+    /// Addresses (CIDR) of clients that are told the cache key, as the `key` parameter of `Cache-Status` (RFC 9211 §2.8).
+    pub cache_key_for: Vec<String>,
 }
 
 /// `false`, or the settings.

@@ -23,7 +23,7 @@ pub struct Server {
     pub io_timeout: Dur,
     /// Most client connections at once, over all listeners; further ones wait in the kernel's queue.
     pub max_connections: usize,
-    /// Largest request header block; a larger one is answered 431.
+    /// Largest request header block, over HTTP/1 and HTTP/2; a larger one is answered 431.
     pub max_header_size: Size,
     /// The operators' port.
     pub admin: Option<Admin>,

@@ -26,7 +26,8 @@ fn build(c: &Config, base: &Path, mut files: Vec<PathBuf>, shared: &Arc<Shared>)
         faults.push(Fault::at("version", "only version 1 exists"));
     }
     let listeners = listener::compile(c, base, &mut faults);
-    let trusted = networks(&c.server.trusted_proxies, &mut faults);
+    let trusted = networks("server.trusted_proxies", &c.server.trusted_proxies, &mut faults);
+    let cache_key_for = networks("observability.cache_key_for", &c.observability.cache_key_for, &mut faults);
     check_admin(c, &mut faults);
     let organs = Organs::make(c, base, shared, &mut faults);
     let revision = revision(&files, organs.script_source.as_deref());
@@ -48,6 +49,8 @@ fn build(c: &Config, base: &Path, mut files: Vec<PathBuf>, shared: &Arc<Shared>)
         listeners,
         connections_max: c.server.max_connections.max(1),
         trusted,
+        cache_key_for,
+        header_bytes_max: c.server.max_header_size.as_usize(),
         pools: organs.pools,
         auth: organs.auth,
         bots,
@@ -77,13 +80,13 @@ fn router(c: &Config, faults: &mut Vec<Fault>) -> Option<(super::router::Router,
     super::router::Router::compile(&matches).map_err(|f| faults.extend(f)).ok()
 }
 
-fn networks(list: &[String], faults: &mut Vec<Fault>) -> Vec<IpNet> {
+fn networks(at: &str, list: &[String], faults: &mut Vec<Fault>) -> Vec<IpNet> {
     let mut out = Vec::new();
     for (i, text) in list.iter().enumerate() {
         match text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)) {
             Ok(n) => out.push(n),
             Err(_) => faults.push(Fault::at(
-                format!("server.trusted_proxies[{i}]"),
+                format!("{at}[{i}]"),
                 format!("{text:?} is no address or network (10.0.0.0/8)"),
             )),
         }
@@ -137,6 +140,7 @@ impl Maker<'_> {
         let auth = self.auth(r, faults);
         let cache = self.cache(r, faults);
         let policy = self.policy(r, faults);
+        self.without_effect(r, faults);
         let request_headers = changes(&r.headers.request, &self.at("headers.request"), faults);
         let response_headers = changes(&r.headers.response, &self.at("headers.response"), faults);
         if faults.len() > before {
@@ -193,6 +197,23 @@ impl Maker<'_> {
             return self.respond(x, faults);
         }
         r.redirect.as_ref().and_then(|x| self.redirect(x, faults))
+    }
+
+    /// Options that the route's action has no use for: accepted, they would look as if they had.
+    fn without_effect(&self, r: &yaml::Route, faults: &mut Vec<Fault>) {
+        if r.upstream.is_some() {
+            return;
+        }
+        if r.max_body.is_some() && r.ai.is_none() && (r.respond.is_some() || r.redirect.is_some()) {
+            let why = "has no effect here: respond and redirect read no request body";
+            faults.push(Fault::at(self.at("max_body"), why));
+        }
+        let changes = &r.headers.request;
+        let acts = r.ai.is_some() || r.respond.is_some() || r.redirect.is_some();
+        if acts && !(changes.set.is_empty() && changes.remove.is_empty()) {
+            let why = "has no effect here: only upstream routes pass the request's header on";
+            faults.push(Fault::at(self.at("headers.request"), why));
+        }
     }
 
     fn respond(&self, x: &yaml::Respond, faults: &mut Vec<Fault>) -> Option<Handler> {

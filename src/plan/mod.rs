@@ -14,6 +14,7 @@ use crate::auth::jwt::JwtVerifier;
 use crate::bot::lists::Lists;
 use crate::bot::verify::DnsVerifier;
 use crate::cache::RouteCache;
+use crate::cache::predict::Known;
 use crate::cache::store::adapter::Adapter;
 use crate::cache::store::memory::MemoryStore;
 use crate::config::ai::AiRoute;
@@ -43,6 +44,10 @@ pub struct Plan {
     pub connections_max: usize,
     /// Networks of proxies that are believed.
     pub trusted: Vec<IpNet>,
+    /// Clients that are told the cache key.
+    pub cache_key_for: Vec<IpNet>,
+    /// Largest request header.
+    pub header_bytes_max: usize,
     /// Upstreams by name.
     pub pools: BTreeMap<String, Arc<Pool>>,
     /// Auth rules by name.
@@ -111,6 +116,8 @@ pub struct HttpStore {
     pub adapter: Adapter<MemoryStore>,
     /// Collapses identical requests in flight.
     pub lock: Box<CacheKeyLockImpl>,
+    /// URLs whose answers are known not to be stored: nobody waits for those.
+    pub known: Known,
 }
 
 /// What a route does.

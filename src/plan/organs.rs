@@ -12,6 +12,7 @@ use crate::base::ids;
 use crate::bot::lists::Lists;
 use crate::bot::verify::{DnsVerifier, SystemDns};
 use crate::cache::RouteCache;
+use crate::cache::predict::Known;
 use crate::cache::store::adapter::Adapter;
 use crate::cache::store::memory::{Limits as StoreLimits, MemoryStore};
 use crate::config::Config;
@@ -339,7 +340,8 @@ fn open_store(cache: &yaml_cache::Cache, clock: crate::base::clock::Clock) -> &'
     let capacity_bytes = cache.memory.size.0;
     let limits = StoreLimits { capacity_bytes, object_bytes_max: cache.max_object_size.0.min(capacity_bytes) };
     let lock: Box<CacheKeyLockImpl> = Box::new(CacheLock::new(LOCK_AGE_MAX));
-    Box::leak(Box::new(HttpStore { adapter: Adapter::new(MemoryStore::new(limits, clock)), lock }))
+    let adapter = Adapter::new(MemoryStore::new(limits, clock));
+    Box::leak(Box::new(HttpStore { adapter, lock, known: Known::default() }))
 }
 
 struct Published {

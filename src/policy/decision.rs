@@ -94,6 +94,8 @@ pub struct RequestDirectives {
     pub upstream: Option<String>,
     /// Names and values that join the cache key.
     pub vary: Vec<(String, String)>,
+    /// The query parameters that join the cache key, instead of those that the route lists; `*` stands for any characters.
+    pub key_query: Option<Vec<String>>,
     /// For the log.
     pub notes: Notes,
     /// Changes to the request as the upstream sees it.

@@ -36,6 +36,7 @@ pub(super) enum Step {
     Pass,
     Upstream(ImmutableString),
     Vary(String, String),
+    KeyQuery(Vec<String>),
     Note(String, String),
     RequestHeader(HeaderOp),
     Header(HeaderOp),
@@ -152,6 +153,7 @@ fn request_directives(steps: Vec<Step>) -> RequestDirectives {
                 d.vary.retain(|(known, _)| *known != k);
                 d.vary.push((k, v));
             }
+            Step::KeyQuery(names) => d.key_query = Some(names),
             Step::Note(k, v) => d.notes.push((k, v)),
             Step::RequestHeader(op) => d.request_headers.push(op),
             Step::Header(op) => d.response_headers.push(op),

@@ -84,7 +84,7 @@ fn authority(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refusal> {
     let in_target = req.uri.authority().map(|a| a.as_str().as_bytes());
     if req.version == Version::HTTP_2 {
         let many = req.headers.get_all(header::HOST).iter().nth(1).is_some();
-        if many || req.headers.len() > FIELDS_MAX {
+        if many || req.headers.len() > FIELDS_MAX || head_bytes(req) > ctx.plan.header_bytes_max {
             return Err(if many { (400, "bad_host") } else { (431, "header_too_large") });
         }
         if matches!((in_field, in_target), (Some(a), Some(b)) if !a.eq_ignore_ascii_case(b)) {
@@ -102,6 +102,17 @@ fn authority(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refusal> {
         _ => Err((400, "bad_host")),
     }
 }
+
+/// What a head would take on an HTTP/1 connection: there `max_header_size` is judged while it is read.
+fn head_bytes(req: &pingora::http::RequestHeader) -> usize {
+    let fields = req.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + FIELD_FRAME_BYTES);
+    fields.sum::<usize>() + req.method.as_str().len() + req.raw_path().len() + LINE_FRAME_BYTES
+}
+
+/// `: ` and the end of a line.
+const FIELD_FRAME_BYTES: usize = 4;
+/// What a request line has besides method and target, and the empty line.
+const LINE_FRAME_BYTES: usize = 14;
 
 /// `shop.example.` and `shop.example` are one host (RFC 3986 §3.2.2): routes and keys see it without the dot.
 fn rooted(authority: &str) -> String {

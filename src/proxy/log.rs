@@ -3,6 +3,7 @@
 use super::ctx::Ctx;
 use super::{Edge, policy};
 use crate::ai::call::{Call, CallRecord, Ending};
+use crate::base::source::Source;
 use crate::observe::access_log::{Record, timestamp};
 use crate::observe::metrics::Metrics;
 use http::{HeaderName, Version, header};
@@ -29,10 +30,16 @@ pub fn log(edge: &Edge, session: &Session, ctx: &mut Ctx) {
     if !ctx.reason.is_empty() {
         edge.shared.metrics.reason(ctx.source, ctx.reason);
     }
+    if !ctx.cache.detail.is_empty() {
+        edge.shared.metrics.reason(Source::HttpCache, ctx.cache.detail);
+    }
+    if ctx.cache.predicted {
+        edge.shared.metrics.reason(Source::HttpCache, "predicted");
+    }
     if let Some(call) = &ctx.call {
         model_call(&edge.shared.metrics, ctx.route_name(), call, ctx.source.as_str(), status);
     }
-    let decided = policy::on_log(session, ctx, took, bytes);
+    let decided = policy::on_log(session, ctx, &Answered { status, bytes, took });
     let Some(log) = &ctx.plan.log else { return };
     let dice = f64::from(edge.dice.fetch_add(0x9E37_79B9, Ordering::Relaxed)) / f64::from(u32::MAX);
     if !decided.unwrap_or_else(|| log.wants(status, dice)) {
@@ -43,10 +50,14 @@ pub fn log(edge: &Edge, session: &Session, ctx: &mut Ctx) {
     }
 }
 
-struct Answered {
-    status: u16,
-    bytes: u64,
-    took: Duration,
+/// What became of a request.
+pub struct Answered {
+    /// The status sent; 499 or 500 where nothing was.
+    pub status: u16,
+    /// Body bytes sent.
+    pub bytes: u64,
+    /// Time to the last byte.
+    pub took: Duration,
 }
 
 fn record<'a>(session: &'a Session, ctx: &'a Ctx, a: Answered) -> Record<'a> {

@@ -117,13 +117,13 @@ impl ProxyHttp for Spine {
 
     async fn cache_hit_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         meta: &CacheMeta,
         _: &mut HitHandler,
         _: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<ForcedFreshness>> {
-        Ok(cache::judge(meta, ctx))
+        Ok(cache::judge(session, meta, ctx))
     }
 
     async fn proxy_upstream_filter(&self, _: &mut Session, ctx: &mut Ctx) -> Result<bool> {

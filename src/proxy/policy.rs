@@ -1,6 +1,7 @@
 //! The policy station: makes the facts, calls the hooks, and keeps to `on_error` when the script fails.
 
 use super::ctx::Ctx;
+use super::log::Answered;
 use super::{ai, response};
 use crate::ab;
 use crate::base::reply::Reply;
@@ -17,7 +18,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Answers the script's lazy questions from the organs.
 struct Organs {
@@ -123,17 +124,21 @@ pub fn on_response(resp: &mut ResponseHeader, ctx: &mut Ctx) -> pingora::Result<
 }
 
 /// Asks `on_log` whether the line is written; `None` leaves it to the sampling.
-pub fn on_log(session: &Session, ctx: &mut Ctx, took: Duration, bytes: u64) -> Option<bool> {
+pub fn on_log(session: &Session, ctx: &mut Ctx, a: &Answered) -> Option<bool> {
     let ((policy, _), req) = (asked(ctx)?, ctx.facts.clone()?);
     if !policy.has(Hook::OnLog) {
         return None;
     }
-    let head = session.response_written()?;
-    let resp = Arc::new(response_facts(head, ctx));
+    // Nothing was sent: the hook sees a bare header with the status that the log has (499, the client was gone).
+    let resp = match session.response_written() {
+        Some(head) => response_facts(head, ctx),
+        None => response_facts(&ResponseHeader::build(a.status, None).ok()?, ctx),
+    };
+    let resp = Arc::new(resp);
     let call = ctx.call.as_ref().map(|c| c.read()).unwrap_or_default();
     let tokens = call.usage.map_or(0, |u| u.input() + u.output());
     let cost = call.cost.unwrap_or_default();
-    let entry = Arc::new(LogFacts { duration: took, bytes, source: ctx.source, reason: ctx.reason, cost, tokens });
+    let entry = Arc::new(LogFacts { duration: a.took, bytes: a.bytes, source: ctx.source, reason: ctx.reason, cost, tokens });
     match timed(ctx, Hook::OnLog, || policy.on_log(&req, &resp, &entry)) {
         Ok(d) => {
             ctx.notes.extend(d.notes);

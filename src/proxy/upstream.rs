@@ -1,10 +1,11 @@
 //! To the origin: which server, what it is told about the client, what is left out.
 
 use super::ctx::Ctx;
+use crate::cache::armor;
 use crate::plan::{Handler, HeaderChange};
 use crate::policy::decision::HeaderOp;
 use crate::upstream::pool::{Pool, TRIES_MAX};
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
@@ -34,15 +35,24 @@ const OURS: [&str; 10] = [
     "forwarded",
 ];
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Fields by which a client makes some origins answer for another URL or method than the one that the cache files the
-/// answer under.
-const OVERRIDES: [&str; 6] = [
-    "x-original-url",
-    "x-rewrite-url",
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-host",
+/// Beginnings of names by which a client makes some origins answer for another URL, host or scheme than the one that the
+/// cache files the answer under.
+const OVERRIDES: [&str; 4] = ["x-forwarded", "x-original-", "x-rewrite-", "x-invoke-"];
+/// Whole names that do the same.
+const OVERRIDING: [&str; 13] = [
+    "x-host",
+    "x-http-host-override",
+    "x-http-destinationurl",
+    "x-backend-host",
+    "x-proxy-url",
+    "x-real-host",
+    "x-request-uri",
+    "x-scheme",
+    "x-url-scheme",
+    "x-proto",
+    "x-middleware-prefetch",
+    "x-middleware-subrequest",
+    "front-end-https",
 ];
 /// Prefix of our own fields.
 const OWN_PREFIX: &str = "x-sluicegate-";
@@ -127,7 +137,13 @@ fn is_websocket(req: &RequestHeader) -> bool {
 /// same), and overrides where the answer may be stored.
 fn forget(req: &mut RequestHeader, ctx: &Ctx) {
     let cached = ctx.route.as_ref().is_some_and(|r| r.cache.is_some());
-    let listed = |n: &str| OURS.contains(&n) || (cached && OVERRIDES.contains(&n));
+    // With other methods an override is an API's business: what is answered to them is never stored.
+    let reads = cached && matches!(req.method, Method::GET | Method::HEAD);
+    let listed = |n: &str| {
+        OURS.contains(&n)
+            || (cached && (OVERRIDES.iter().any(|o| n.starts_with(o)) || OVERRIDING.contains(&n)))
+            || (reads && armor::METHOD_OVERRIDES.contains(&n))
+    };
     // All of them begin alike; what does not is passed over without a look at the lists.
     let unwanted = |n: &HeaderName| {
         let n = n.as_str();

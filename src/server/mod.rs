@@ -39,8 +39,8 @@ use tokio::sync::watch as channel;
 
 /// HTTP/2 streams that one client may have open on a connection.
 const H2_STREAMS_MAX: u32 = 128;
-/// Largest HTTP/2 header list, uncompressed.
-const H2_HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// HTTP/2 header lists of this size, uncompressed, are read in any case, in bytes: too large ones get their 431 from us.
+const H2_HEADER_BYTES_MIN: u32 = 64 * 1024;
 
 /// How long answers may take to be filed when the process leaves.
 const FILING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -119,7 +119,9 @@ fn listeners(
     let conf = ServerConf { threads: threads(loaded.config.server.threads), max_retries: 4, ..ServerConf::default() };
     let mut app = HttpProxy::new(Spine(Arc::clone(edge)), Arc::new(conf));
     let mut h2 = H2Options::new();
-    h2.max_concurrent_streams(H2_STREAMS_MAX).max_header_list_size(H2_HEADER_BYTES_MAX);
+    // HTTP/2 counts more for a field than the line that it would be; the station `accept` judges by `max_header_size`.
+    let header_bytes = u32::try_from(loaded.config.server.max_header_size.0).unwrap_or(u32::MAX);
+    h2.max_concurrent_streams(H2_STREAMS_MAX).max_header_list_size(header_bytes.saturating_mul(2).max(H2_HEADER_BYTES_MIN));
     app.h2_options = Some(h2);
     let mut server = HttpServerOptions::default();
     server.h2_idle_timeout = Some(loaded.config.server.idle_timeout.0);

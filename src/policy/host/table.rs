@@ -129,6 +129,12 @@ pub const HOST: &[Entry] = &[
     start("skip", &[], LOG, "leave this log line out"),
     step("upstream", &["name"], REQUEST, "use another upstream").checked(0, Literal::Upstream),
     step("vary_on", &["name", "value"], REQUEST, "the pair joins the cache key"),
+    step(
+        "key_query",
+        &["names"],
+        REQUEST,
+        "only these query parameters join the cache key; a purge by URL must name it with them alone",
+    ),
     step("set_request_header", &["name", "value"], REQUEST, "as the upstream sees it; `()` leaves it as it is"),
     step("remove_request_header", &["name"], REQUEST, "as the upstream sees it"),
     step("set_header", &["name", "value"], HEADERS, "of the answer; `()` leaves it as it is"),

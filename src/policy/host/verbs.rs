@@ -6,7 +6,7 @@ use crate::policy::decision::{AiCache, HeaderOp};
 use crate::policy::draft::{Draft, Ending, Step};
 use crate::policy::hook::Hooks;
 use http::{HeaderName, HeaderValue, StatusCode};
-use rhai::{Dynamic, Engine, EvalAltResult, FLOAT, INT, ImmutableString};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, FLOAT, INT, ImmutableString};
 use std::time::Duration;
 
 type Done<T> = Result<T, Box<EvalAltResult>>;
@@ -15,6 +15,9 @@ type Done<T> = Result<T, Box<EvalAltResult>>;
 const VALUE_BYTES_MAX: usize = 1024;
 /// Bytes of a note's key and of a name that joins the cache key.
 const NAME_BYTES_MAX: usize = 64;
+
+/// Query parameters that a script may name for the cache key.
+const PARAMETERS_MAX: usize = 64;
 
 /// Hop-by-hop (RFC 9110 §7.6.1) and framing fields, and `Host`: the gateway's own business.
 const OWN_FIELDS: [&str; 10] = [
@@ -139,6 +142,10 @@ fn headers(engine: &mut Engine) {
 fn for_requests(engine: &mut Engine) {
     step1(engine, "upstream", |n| Ok(Step::Upstream(n)));
     step2(engine, "vary_on", |k, v| Ok(Step::Vary(key(k)?, bounded(v)?)));
+    let hooks = hooks_of("key_query");
+    engine.register_fn("key_query", move |d: &mut Draft, names: Array| {
+        add(d, "key_query", hooks, || parameters(names).map(Step::KeyQuery))
+    });
 }
 
 fn for_prompts(engine: &mut Engine) {
@@ -196,6 +203,18 @@ fn key(name: &str) -> Result<String, String> {
         return Err(format!("a key is 1 to {NAME_BYTES_MAX} of the characters a-z A-Z 0-9 _ - ."));
     }
     Ok(name.to_owned())
+}
+
+/// Names of query parameters.
+fn parameters(names: Array) -> Result<Vec<String>, String> {
+    if names.len() > PARAMETERS_MAX {
+        return Err(format!("at most {PARAMETERS_MAX} names"));
+    }
+    let name = |n: Dynamic| match n.into_string() {
+        Ok(n) if !n.is_empty() && n.len() <= NAME_BYTES_MAX => Ok(n),
+        _ => Err(format!("a name is a text of 1 to {NAME_BYTES_MAX} bytes")),
+    };
+    names.into_iter().map(name).collect()
 }
 
 fn bounded(value: String) -> Result<String, String> {

@@ -1,8 +1,10 @@
 //! The hot path: a plain fresh hit answered at once, past all of Pingora's cache machinery.
 
 use super::key_of;
+use super::tell::said;
 use crate::base::source::Source;
 use crate::cache::fast;
+use crate::cache::key::KEY_BYTES_MAX;
 use crate::cache::rules::{self, Bypass};
 use crate::cache::status::CacheStatus;
 use crate::plan::Route;
@@ -29,6 +31,10 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
         return Ok(false);
     }
     let key = key_of(session, ctx, cache);
+    if key.bytes().len() > KEY_BYTES_MAX {
+        ctx.cache.bypass = Some(Bypass::KeyTooLong);
+        return Ok(false);
+    }
     let now = SystemTime::now();
     let hit =
         if ctx.background { None } else { fast::try_hit(cache.store.adapter.store(), session.req_header(), &key, now) };
@@ -38,7 +44,7 @@ pub async fn serve_hot(session: &mut Session, ctx: &mut Ctx, route: &Arc<Route>)
     ctx.cache.outcome = "hit";
     ctx.cache.age = Some(Duration::from_secs(hit.object.age_secs(now)));
     let mut head = hit.response(now);
-    head.append_header("cache-status", CacheStatus::hit(hit.object.ttl_secs(now)).render())?;
+    head.append_header("cache-status", said(CacheStatus::hit(hit.object.ttl_secs(now)), ctx))?;
     response::finish(&mut head, ctx)?;
     let bodyless = hit.not_modified || session.req_header().method == Method::HEAD || hit.object.body_bytes() == 0;
     session.write_response_header(Box::new(head), bodyless).await?;

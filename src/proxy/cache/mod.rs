@@ -12,11 +12,12 @@ pub use tell::tell;
 use super::ctx::Ctx;
 use crate::cache::judge::{self, Asks, HitVerdict};
 use crate::cache::key::{Key, Place};
+use crate::cache::once::Waiter;
 use crate::cache::rules::Bypass;
 use crate::cache::status::Fwd;
-use crate::cache::{Directives, vary as variance};
+use crate::cache::{Directives, once, vary as variance};
 use crate::plan::RouteStore;
-use http::Version;
+use http::{Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
@@ -43,6 +44,16 @@ pub struct CacheState {
     pub asked: Option<Instant>,
     /// The header of a 304, whole.
     pub update: Option<ResponseHeader>,
+    /// Since when an answer has been wanted that was not there.
+    pub since: Option<SystemTime>,
+    /// One word more about what the cache did, as `Cache-Status` has it; empty for none.
+    pub detail: &'static str,
+    /// It was known beforehand that the answer would not be stored.
+    pub predicted: bool,
+    /// The answer was had from another request's fetch, under `share: once`.
+    pub shared: bool,
+    /// The origin's answer is kept for those who wait for it, under `share: once`.
+    pub for_waiters: bool,
     outcome: &'static str,
 }
 
@@ -65,7 +76,10 @@ fn key_of(session: &Session, ctx: &Ctx, cache: &RouteStore) -> Key {
     let mut vary = ctx.directives.vary.clone();
     vary.push(("route".to_owned(), ctx.route_name().to_owned()));
     vary.extend(ctx.directives.upstream.iter().map(|u| ("upstream".to_owned(), u.clone())));
-    Key::of(&place, &cache.rules.key, &req.headers, &vary)
+    match &ctx.directives.key_query {
+        Some(names) => Key::of(&place, &cache.rules.key.only(names), &req.headers, &vary),
+        None => Key::of(&place, &cache.rules.key, &req.headers, &vary),
+    }
 }
 
 /// Switches Pingora's cache on, where the route has one and the request may use it.
@@ -78,7 +92,8 @@ pub fn enable(session: &mut Session, ctx: &mut Ctx) {
     let mut overrides = CacheOptionOverrides::default();
     overrides.wait_timeout = Some(cache.rules.lock_timeout);
     // No size limit here: Pingora would abort chunked bodies; the store itself stops keeping what is too large.
-    session.cache.enable(adapter, None, None, Some(lock), Some(overrides));
+    session.cache.enable(adapter, None, Some(&cache.store.known), Some(lock), Some(overrides));
+    ctx.cache.since = Some(SystemTime::now());
     ctx.cache.asks = Asks::of(&session.req_header().headers);
 }
 
@@ -92,12 +107,35 @@ pub fn key(session: &Session, ctx: &Ctx) -> Result<CacheKey> {
 }
 
 /// Something stored: may it be used for this request?
-pub fn judge(meta: &CacheMeta, ctx: &mut Ctx) -> Option<ForcedFreshness> {
-    let verdict = judge::judge(&ctx.cache.asks, meta, SystemTime::now());
+pub fn judge(session: &mut Session, meta: &CacheMeta, ctx: &mut Ctx) -> Option<ForcedFreshness> {
+    let now = SystemTime::now();
+    let verdict = judge::judge(&ctx.cache.asks, meta, now);
     if verdict == HitVerdict::Revalidate {
         ctx.cache.why = Some(Fwd::Request);
     }
-    verdict.to_pingora()
+    let share = store(ctx).is_some_and(|c| c.rules.share_once);
+    if session.cache.lock_duration().is_some() && verdict != HitVerdict::Fresh {
+        let authorized = authorized(session, ctx);
+        let waiter = ctx.cache.since.map(|since| Waiter { since, asks: &ctx.cache.asks, authorized });
+        if share && waiter.is_some_and(|w| w.may_have(meta)) {
+            ctx.cache.shared = true;
+            return Some(ForcedFreshness::ForceFresh);
+        }
+        if !meta.serve_stale_while_revalidate(now) {
+            // What it waited for is not for it. Waiting again would make a queue of all who wait: it asks for itself.
+            session.cache.set_cache_lock(None, None);
+        }
+    } else if verdict != HitVerdict::Fresh {
+        ctx.cache.since = Some(now);
+    }
+    if share { once::for_others(verdict, meta) } else { verdict.to_pingora() }
+}
+
+/// Whether the answer may be one client's own. Credentials may come as a cookie or a parameter too: what counts is that
+/// the route asks for them.
+fn authorized(session: &Session, ctx: &Ctx) -> bool {
+    session.req_header().headers.contains_key(header::AUTHORIZATION)
+        || ctx.route.as_ref().is_some_and(|r| r.auth.is_some())
 }
 
 /// The last gate before the origin: `only-if-cached` goes no further (RFC 9111 §5.2.1.7).

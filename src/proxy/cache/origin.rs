@@ -1,9 +1,9 @@
 //! What is made of an origin's answer: the script's say, invalidation, and whether and how long it is stored.
 
-use super::store;
+use super::{authorized, store};
 use crate::cache::key::{Key, Place};
-use crate::cache::merge;
-use crate::cache::rules::{self, Answer};
+use crate::cache::rules::Answer;
+use crate::cache::{armor, merge, once};
 use crate::cache::store::{Purge, Store, Target};
 use crate::policy::decision::Storing;
 use crate::proxy::ctx::Ctx;
@@ -51,7 +51,10 @@ pub async fn invalidate(session: &Session, resp: &ResponseHeader, ctx: &Ctx) {
     }
     for target in targets {
         let place = Place::of(ctx.tls, &ctx.authority, &target);
-        let key = Key::of_url(&place, &cache.rules.key);
+        let key = match &ctx.directives.key_query {
+            Some(names) => Key::of_url(&place, &cache.rules.key.only(names)),
+            None => Key::of_url(&place, &cache.rules.key),
+        };
         let target = Target::Url(*key.hash(), key.url_bytes());
         if let Err(error) = cache.store.adapter.store().purge(&target, Purge::Hard).await {
             tracing::warn!(%error, "could not invalidate");
@@ -91,17 +94,25 @@ pub fn may_store(session: &Session, resp: &ResponseHeader, ctx: &mut Ctx) -> Res
     let Some(cache) = store(ctx) else { return Ok(RespCacheable::Uncacheable(NoCacheReason::Custom("no_cache_rule"))) };
     let answer = Answer {
         header: merged.as_ref().unwrap_or(resp),
-        // Credentials may come as a cookie or a parameter too: what counts is that the route asks for them.
-        authorized: session.req_header().headers.contains_key(header::AUTHORIZATION)
-            || ctx.route.as_ref().is_some_and(|r| r.auth.is_some()),
+        authorized: authorized(session, ctx),
         now: SystemTime::now(),
         waited: ctx.cache.asked.map_or(Duration::ZERO, |a| a.elapsed()),
         route: &cache.rules,
         script: &ctx.cache.script,
         object_bytes_max: cache.store.adapter.store().limits().object_bytes_max,
     };
-    Ok(match rules::decide(&answer) {
-        Ok(meta) => RespCacheable::Cacheable(meta),
-        Err(why) => RespCacheable::Uncacheable(why.to_pingora()),
+    let asked = armor::Asked { target: session.req_header().raw_path(), headers: &session.req_header().headers };
+    let decided = armor::check(&asked, &answer).and_then(|()| once::decide(&answer, &asked));
+    Ok(match decided {
+        Ok((meta, for_waiters)) => {
+            ctx.cache.for_waiters = for_waiters;
+            RespCacheable::Cacheable(meta)
+        }
+        Err(why) => {
+            if let Some(key) = session.cache.maybe_cache_key() {
+                cache.store.known.remember(key, why, answer.header.status);
+            }
+            RespCacheable::Uncacheable(why.to_pingora())
+        }
     })
 }
