@@ -4,10 +4,10 @@
 //! origin gave it after they had asked. So even `no-cache` and `max-age=0` allow this one use; what makes an answer one
 //! client's own (`private`, `no-store`, `Set-Cookie`, credentials) does not.
 
+use super::armor::{self, Asked};
 use super::cc::CacheControl;
 use super::judge::{Asks, HitVerdict};
 use super::rules::{self, Answer, NoStore};
-use super::armor::{self, Asked};
 use super::{fresh, merge, targeted};
 use http::header;
 use pingora_cache::{CacheMeta, ForcedFreshness};
@@ -17,7 +17,9 @@ use std::time::{Duration, SystemTime};
 /// that it is kept for them alone.
 pub fn decide(answer: &Answer<'_>, asked: &Asked<'_>) -> Result<(CacheMeta, bool), NoStore> {
     match rules::decide(answer) {
-        Err(NoStore::Stale | NoStore::Policy) if may_share(answer, asked) => for_waiters(answer).map(|meta| (meta, true)),
+        Err(NoStore::Stale | NoStore::Policy) if may_share(answer, asked) => {
+            for_waiters(answer).map(|meta| (meta, true))
+        }
         decided => decided.map(|meta| (meta, false)),
     }
 }
@@ -65,5 +67,89 @@ pub fn for_others(verdict: HitVerdict, meta: &CacheMeta) -> Option<ForcedFreshne
     match verdict {
         HitVerdict::Stale | HitVerdict::StaleOk if !windows && !has_validator => Some(ForcedFreshness::ForceMiss),
         other => other.to_pingora(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Directives, RouteCache};
+    use super::*;
+    use crate::config::cache as config;
+    use http::HeaderMap;
+    use pingora::http::ResponseHeader;
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000)
+    }
+
+    fn decided(
+        yaml: &str,
+        authorized: bool,
+        cookie: &str,
+        fields: &[(&'static str, &str)],
+    ) -> Result<(CacheMeta, bool), NoStore> {
+        let route = RouteCache::compile(&serde_yaml::from_str::<config::RouteCache>(yaml).unwrap()).unwrap().unwrap();
+        let mut header = ResponseHeader::build(200, None).unwrap();
+        fields.iter().for_each(|(n, v)| {
+            header.append_header(*n, *v).unwrap();
+        });
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", cookie.parse().unwrap());
+        let script = Directives::default();
+        let answer = Answer {
+            header: &header,
+            authorized,
+            now: now(),
+            waited: Duration::ZERO,
+            route: &route,
+            script: &script,
+            object_bytes_max: 1000,
+        };
+        decide(&answer, &Asked { target: b"/", headers: &headers })
+    }
+
+    const ONCE: &str = "{ share: once }";
+
+    #[test]
+    fn what_is_fresh_for_no_time_is_kept_for_waiters_alone() {
+        for cc in ["max-age=0", "s-maxage=0", "no-cache", "max-age=0, must-revalidate", "public, max-age=0"] {
+            let (meta, for_waiters) = decided(ONCE, false, "", &[("cache-control", cc), ("age", "7")]).unwrap();
+            assert!(for_waiters && !meta.is_fresh(now()), "{cc}");
+            assert_eq!((meta.stale_while_revalidate_sec(), meta.stale_if_error_sec()), (0, 0));
+            assert_eq!(now().duration_since(meta.epoch()).unwrap().as_secs(), 7, "its age stays true");
+            assert_eq!(decided("true", false, "", &[("cache-control", cc)]).err(), Some(NoStore::Stale), "{cc}");
+        }
+        assert!(decided("{ share: once, ttl: { default: 0s } }", false, "", &[]).unwrap().1);
+        assert!(!decided(ONCE, false, "", &[("cache-control", "max-age=9")]).unwrap().1);
+    }
+
+    #[test]
+    fn what_is_one_clients_own_is_never_shared() {
+        let zero = ("cache-control", "max-age=0");
+        assert_eq!(decided(ONCE, false, "", &[("cache-control", "max-age=0, private")]).err(), Some(NoStore::Private));
+        assert_eq!(decided(ONCE, false, "", &[("cache-control", "no-store, no-cache")]).err(), Some(NoStore::NoStore));
+        assert_eq!(decided(ONCE, false, "", &[zero, ("set-cookie", "a=1")]).err(), Some(NoStore::SetCookie));
+        assert_eq!(decided(ONCE, false, "", &[zero, ("vary", "*")]).err(), Some(NoStore::VaryStar));
+        for cc in ["max-age=0", "s-maxage=0"] {
+            assert!(decided(ONCE, true, "", &[("cache-control", cc)]).is_err(), "credentials, {cc}");
+        }
+        assert_eq!(decided(ONCE, false, "sid=1", &[zero]).err(), Some(NoStore::Stale), "a session");
+        assert_eq!(decided(ONCE, false, "", &[]).err(), Some(NoStore::NoFreshness), "nobody said 0");
+    }
+
+    #[test]
+    fn only_who_asked_before_the_answer_came_may_have_it() {
+        let (meta, _) = decided(ONCE, false, "", &[("cache-control", "max-age=0")]).unwrap();
+        let (before, after) = (now() - Duration::from_millis(1), now() + Duration::from_millis(1));
+        let plain = Asks::default();
+        let wishes = Asks { no_cache: true, ..plain };
+        let waiter = |since, asks, authorized| Waiter { since, asks, authorized }.may_have(&meta);
+        assert!(waiter(before, &plain, false));
+        assert!(!waiter(after, &plain, false));
+        assert!(!waiter(before, &wishes, false));
+        assert!(!waiter(before, &plain, true));
+        for verdict in [HitVerdict::Stale, HitVerdict::StaleOk] {
+            assert_eq!(for_others(verdict, &meta), Some(ForcedFreshness::ForceMiss));
+        }
     }
 }

@@ -185,3 +185,22 @@ fn detail_of(reason: NoCacheReason) -> &'static str {
         NoCacheReason::Custom(word) => word,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::{Key, KeyRules, Place};
+    use super::*;
+    use http::HeaderMap;
+
+    #[test]
+    fn rfc9211_2_8_the_key_is_a_bounded_string() {
+        let member = CacheStatus::hit(5).render();
+        let key = |target: &str| {
+            let place = Place::of(true, "a.test", target.as_bytes());
+            let key = Key::of(&place, &KeyRules::default(), &HeaderMap::new(), &[("k".into(), "\"\\\u{e9}\n".into())]);
+            with_key(&member, key.bytes()).to_str().unwrap().to_owned()
+        };
+        assert_eq!(key("/x?y=1"), r#"sluicegate; hit; ttl=5; key="https://a.test:443/x?y=1 p:k=\"\\??""#);
+        assert!(key(&format!("/{}", "x".repeat(5000))).len() < KEY_BYTES_SHOWN_MAX + 64);
+    }
+}

@@ -85,10 +85,9 @@ fn networks(at: &str, list: &[String], faults: &mut Vec<Fault>) -> Vec<IpNet> {
     for (i, text) in list.iter().enumerate() {
         match text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)) {
             Ok(n) => out.push(n),
-            Err(_) => faults.push(Fault::at(
-                format!("{at}[{i}]"),
-                format!("{text:?} is no address or network (10.0.0.0/8)"),
-            )),
+            Err(_) => {
+                faults.push(Fault::at(format!("{at}[{i}]"), format!("{text:?} is no address or network (10.0.0.0/8)")))
+            }
         }
     }
     out

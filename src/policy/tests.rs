@@ -173,6 +173,20 @@ fn on_request_goes_on_with_directives_in_chained_and_in_statement_form() {
 }
 
 #[test]
+fn on_request_chooses_the_query_parameters_of_the_key() {
+    let decide = |body: &str| load(&format!("fn on_request(req) {{ {body} }}")).on_request(&Arc::new(request("/")));
+    let RequestDecision::Continue(d) = decide(r#"next().key_query(["id", "page*"])"#).unwrap() else { panic!() };
+    assert_eq!(d.key_query, Some(vec!["id".to_owned(), "page*".to_owned()]));
+    let RequestDecision::Continue(d) = decide("next().key_query([])").unwrap() else { panic!() };
+    assert_eq!(d.key_query, Some(Vec::new()), "no parameter counts");
+    for (bad, why) in [("[1]", "a name is a text"), ("[\"\"]", "a name is a text")] {
+        let e = decide(&format!("next().key_query({bad})")).unwrap_err();
+        assert!(e.message.contains(why), "{bad}: {e}");
+    }
+    assert!(decide("let l = []; for i in 0..65 { l.push(`p${i}`) } next().key_query(l)").is_err());
+}
+
+#[test]
 fn on_request_refuses_and_answers() {
     let decide =
         |body: &str| load(&format!("fn on_request(req) {{ {body} }}")).on_request(&Arc::new(request("/"))).unwrap();

@@ -138,7 +138,8 @@ pub fn on_log(session: &Session, ctx: &mut Ctx, a: &Answered) -> Option<bool> {
     let call = ctx.call.as_ref().map(|c| c.read()).unwrap_or_default();
     let tokens = call.usage.map_or(0, |u| u.input() + u.output());
     let cost = call.cost.unwrap_or_default();
-    let entry = Arc::new(LogFacts { duration: a.took, bytes: a.bytes, source: ctx.source, reason: ctx.reason, cost, tokens });
+    let entry =
+        Arc::new(LogFacts { duration: a.took, bytes: a.bytes, source: ctx.source, reason: ctx.reason, cost, tokens });
     match timed(ctx, Hook::OnLog, || policy.on_log(&req, &resp, &entry)) {
         Ok(d) => {
             ctx.notes.extend(d.notes);

@@ -121,7 +121,8 @@ fn listeners(
     let mut h2 = H2Options::new();
     // HTTP/2 counts more for a field than the line that it would be; the station `accept` judges by `max_header_size`.
     let header_bytes = u32::try_from(loaded.config.server.max_header_size.0).unwrap_or(u32::MAX);
-    h2.max_concurrent_streams(H2_STREAMS_MAX).max_header_list_size(header_bytes.saturating_mul(2).max(H2_HEADER_BYTES_MIN));
+    h2.max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(header_bytes.saturating_mul(2).max(H2_HEADER_BYTES_MIN));
     app.h2_options = Some(h2);
     let mut server = HttpServerOptions::default();
     server.h2_idle_timeout = Some(loaded.config.server.idle_timeout.0);

@@ -143,7 +143,10 @@ fn an_error_in_answer_to_an_oversized_header_is_refused() {
     let half = "x".repeat(3000);
     let case = Case { route: "true", target: "/", asked: &[("x-a", &long)], status: 404, answer: &[] };
     assert_eq!(case.check(), Err(NoStore::OversizedRequest));
-    assert_eq!(Case { status: 503, answer: &[("cache-control", "public")], ..case }.check(), Err(NoStore::OversizedRequest));
+    assert_eq!(
+        Case { status: 503, answer: &[("cache-control", "public")], ..case }.check(),
+        Err(NoStore::OversizedRequest)
+    );
     assert_eq!(Case { status: 200, ..case }.check(), Ok(()));
     let many: &[(&str, &str)] = &[("x-a", &half), ("x-b", &half), ("x-c", &half)];
     assert_eq!(Case { asked: many, ..case }.check(), Err(NoStore::OversizedRequest));

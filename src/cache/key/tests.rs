@@ -66,6 +66,40 @@ fn what_the_origin_reads_otherwise_stays_in_the_key() {
 }
 
 #[test]
+fn a_query_with_a_semicolon_is_keyed_as_it_is_written() {
+    // To an origin that splits at `;` the last `id` of these two is another one: sorted, they would share a key.
+    let r = rules(&["utm_*"], Some(&["id", "a"]), true);
+    for q in ["id=1&a=1;id=2", "a=1;id=2&id=1", "utm_x=1&id=1;z=1", "z=1;utm_x=2&utm_y=3"] {
+        assert_eq!(applied(&r, q).unwrap(), q);
+    }
+}
+
+#[test]
+fn repeated_parameters_keep_their_order_in_whatever_spelling() {
+    let r = rules(&[], None, true);
+    for (a, b) in [
+        ("id=1&%69d=2", "%69d=2&id=1"),
+        ("ID=1&id=2", "id=2&ID=1"),
+        ("a.b=1&a_b=2", "a_b=2&a.b=1"),
+        ("a[]=1&a=2", "a=2&a[]=1"),
+    ] {
+        assert_ne!(applied(&r, a), applied(&r, b), "{a}");
+    }
+    assert_eq!(applied(&r, "b=1&a=2"), applied(&r, "a=2&b=1"));
+}
+
+#[test]
+fn an_included_parameter_is_keyed_in_every_spelling_an_origin_may_read() {
+    let r = rules(&[], Some(&["id", "p_*"]), false);
+    for q in ["id[]=5", "ID=5", "%20id=5", "id%00x=5", "id[a][b]=5", "p.q=1", "P_Q=1"] {
+        assert_eq!(applied(&r, q).as_deref(), Some(q));
+    }
+    assert_eq!(applied(&r, "idx=5&x[id]=1&q_p=1"), None);
+    assert_eq!(applied(&rules(&[], Some(&["f[*]"]), false), "f[a]=1&g=2").unwrap(), "f[a]=1");
+    assert_eq!(applied(&r.only(&["x".to_owned()]), "id=1&x=2").unwrap(), "x=2");
+}
+
+#[test]
 fn headers_cookies_and_policy_join_the_key() {
     let parts = KeyParts { headers: vec!["x-tier".into()], cookies: vec!["lang".into()], ..KeyParts::default() };
     let mut faults = Vec::new();
@@ -132,6 +166,52 @@ proptest! {
         prop_assert_eq!(key(&a).bytes() == key(&b).bytes(), same);
     }
 
+    /// Against a model that keeps what it compares: lists of pairs, of header values and of cookie values.
+    #[test]
+    fn two_requests_share_a_key_if_and_only_if_the_rules_say_so(a in asked(), b in asked(), rule in any::<[bool; 3]>()) {
+        let [exclude, include, sort] = rule;
+        let listed = |on: bool, names: &[&str]| if on { names.iter().map(|s| (*s).to_owned()).collect() } else { Vec::new() };
+        let parts = KeyParts {
+            query: QueryParts { exclude: listed(exclude, &["b"]), include: include.then(|| listed(true, &["a", "b"])), sort },
+            headers: vec!["x-k".to_owned()],
+            cookies: vec!["k".to_owned()],
+        };
+        let mut faults = Vec::new();
+        let rules = KeyRules::compile(&parts, &mut faults);
+        let key = |r: &Asked| {
+            let mut headers = HeaderMap::new();
+            r.headers.iter().for_each(|(n, v)| {
+                headers.append(if *n { "x-k" } else { "x-other" }, v.parse().unwrap());
+            });
+            let cookies: Vec<_> = r.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            headers.insert("cookie", cookies.join("; ").parse().unwrap());
+            let query: Vec<_> = r.query.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            let target = format!("/?{}", query.join("&"));
+            Key::of(&Place::of(true, "a.test", target.as_bytes()), &rules, &headers, &[])
+        };
+        let model = |r: &Asked| {
+            let mut query: Vec<_> = r.query.clone();
+            let changed = exclude || include || sort;
+            query.retain(|(n, _)| !(exclude && n == "b") && !(include && n != "a" && n != "b"));
+            if sort {
+                // By hand: each pair goes behind the last one that is not greater.
+                let mut sorted: Vec<(String, String)> = Vec::new();
+                for pair in query {
+                    let at = sorted.iter().rposition(|p| p.0 <= pair.0).map_or(0, |at| at + 1);
+                    sorted.insert(at, pair);
+                }
+                query = sorted;
+            }
+            // Where rules leave nothing, `?` goes too; without rules an empty query is one.
+            let query = (changed && query.is_empty()).then_some(()).map_or(Some(query), |()| None);
+            let headers: Vec<_> = r.headers.iter().filter(|(n, _)| *n).map(|(_, v)| v.clone()).collect();
+            let cookies: Vec<_> = r.cookies.iter().filter(|(n, _)| n == "k").map(|(_, v)| v.clone()).collect();
+            (query, headers, cookies)
+        };
+        prop_assert_eq!(key(&a) == key(&b), model(&a) == model(&b));
+        prop_assert_eq!(key(&a).hash() == key(&b).hash(), model(&a) == model(&b));
+    }
+
     #[test]
     fn the_query_rules_applied_twice_are_applied_once(q in "[a-c%=&;+*0-9]{0,24}", sort in any::<bool>(), inc in any::<bool>()) {
         let r = rules(&["b*", "c"], inc.then_some(&["a*"][..]), sort);
@@ -153,6 +233,20 @@ proptest! {
         let kept = applied(&rules(&[&pattern], None, false), &format!("{name}x")).is_none();
         prop_assert_eq!(kept, slow(pattern.as_bytes(), format!("{name}x").as_bytes()));
     }
+}
+
+/// A request as the model sees it.
+#[derive(Clone, Debug)]
+struct Asked {
+    query: Vec<(String, String)>,
+    headers: Vec<(bool, String)>,
+    cookies: Vec<(String, String)>,
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let pairs = |names| proptest::collection::vec((names, "[xy]"), 0..4);
+    let headers = proptest::collection::vec((any::<bool>(), "[xy]"), 0..3);
+    (pairs("[abc]"), headers, pairs("[kl]")).prop_map(|(query, headers, cookies)| Asked { query, headers, cookies })
 }
 
 type Parts = (bool, String, u16, Vec<u8>, Option<Vec<u8>>, Vec<(String, String)>);

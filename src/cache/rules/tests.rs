@@ -73,6 +73,10 @@ fn rfc9111_4_2_1_precedence_of_lifetimes() {
     assert_eq!(left(&[("last-modified", "Sun, 06 Nov 1994 08:32:57 GMT")]), Ok(100));
     assert_eq!(left(&[("last-modified", "Sun, 06 Nov 1983 08:32:57 GMT")]), Ok(86_400));
     assert_eq!(left(&[V]), Err(NoStore::NoFreshness));
+    for provoked in [400, 405, 413, 414, 416, 417, 431, 501] {
+        let old = [("last-modified", "Sun, 06 Nov 1983 08:32:57 GMT"), ("cache-control", "public")];
+        assert!(Case::new("true").decide(provoked, &old).is_err(), "{provoked}: a client can provoke it");
+    }
     assert_eq!(
         Case::new("true").left(500, &[("last-modified", "Sun, 06 Nov 1993 08:32:57 GMT")]),
         Err(NoStore::NoFreshness)
@@ -256,6 +260,7 @@ fn rfc9111_3_which_requests_use_the_cache() {
     assert_eq!(req("GET", &[("upgrade", "websocket")], false), Err(Bypass::Upgrade));
     assert_eq!(req("GET", &[("cache-control", "no-store")], false), Err(Bypass::NoStore));
     assert_eq!(req("GET", &[], true), Err(Bypass::Policy));
+    assert_eq!(req("GET", &[("x-http-method-override", "DELETE")], false), Err(Bypass::MethodOverride));
 }
 
 #[test]

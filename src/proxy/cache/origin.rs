@@ -3,8 +3,8 @@
 use super::{authorized, store};
 use crate::cache::key::{Key, Place};
 use crate::cache::rules::Answer;
-use crate::cache::{armor, merge, once};
 use crate::cache::store::{Purge, Store, Target};
+use crate::cache::{armor, merge, once};
 use crate::policy::decision::Storing;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{policy, response};

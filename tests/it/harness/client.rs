@@ -1,6 +1,6 @@
 //! A raw HTTP/1.1 client: sends the bytes a test wants, reads answers strictly, keeps what arrived when.
 
-use super::soon;
+use super::{sf, soon};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -149,6 +149,9 @@ impl Client {
         loop {
             let line = self.line().await?;
             if line.is_empty() {
+                // A field of the origin's comes before ours (RFC 9211 §2).
+                let ours = headers.iter().rfind(|(n, _): &&(String, String)| n == "cache-status");
+                ours.into_iter().for_each(|(_, v)| sf::check_cache_status(v));
                 return Some(Response { status, headers, body: Vec::new(), complete: false });
             }
             let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field line: {line:?}"));

@@ -7,6 +7,7 @@ pub mod llm;
 pub mod origin;
 pub mod process;
 pub mod secure;
+pub mod sf;
 pub mod token;
 
 use std::future::Future;
