@@ -21,8 +21,8 @@ pub fn overrides_method(headers: &HeaderMap) -> bool {
     // All of them begin alike: one pass, which most fields leave at their first letter.
     headers.keys().any(|n| {
         let n = n.as_str();
-        n.starts_with('x')
-            && (METHOD_OVERRIDES.contains(&n) || METHOD_OVERRIDES.contains(&n.replace('_', "-").as_str()))
+        let twin = || n.contains('_') && METHOD_OVERRIDES.contains(&n.replace('_', "-").as_str());
+        n.starts_with('x') && (METHOD_OVERRIDES.contains(&n) || twin())
     })
 }
 

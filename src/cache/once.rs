@@ -20,8 +20,16 @@ pub fn decide(answer: &Answer<'_>, asked: &Asked<'_>) -> Result<(CacheMeta, bool
         Err(NoStore::Stale | NoStore::Policy) if may_share(answer, asked) => {
             for_waiters(answer).map(|meta| (meta, true))
         }
+        // What can be validated stays for others too; without a stale window nothing else counts from its last moment.
+        Ok(meta) if !meta.is_fresh(answer.now) && !has_windows(&meta) && may_share(answer, asked) => {
+            for_waiters(answer).map(|meta| (meta, false))
+        }
         decided => decided.map(|meta| (meta, false)),
     }
+}
+
+fn has_windows(meta: &CacheMeta) -> bool {
+    meta.stale_while_revalidate_sec() > 0 || meta.stale_if_error_sec() > 0
 }
 
 fn may_share(answer: &Answer<'_>, asked: &Asked<'_>) -> bool {
@@ -51,6 +59,11 @@ pub struct Waiter<'a> {
 }
 
 impl Waiter<'_> {
+    /// Whether what is stored has come since it began to wait: the fetch it waited for did not fail.
+    pub fn was_answered(&self, meta: &CacheMeta, now: SystemTime) -> bool {
+        meta.epoch() >= self.since || (meta.fresh_until() >= self.since && !meta.is_fresh(now))
+    }
+
     /// Whether it may have this answer once: the origin gave it after this client had asked, and the client has no wishes
     /// of its own.
     pub fn may_have(&self, meta: &CacheMeta) -> bool {
@@ -61,11 +74,12 @@ impl Waiter<'_> {
 /// What is made of a stale object on a route that shares once, by one who has not waited for it: an object that was kept
 /// for waiters alone is as good as none. The same goes for any other that can neither be validated nor served stale.
 pub fn for_others(verdict: HitVerdict, meta: &CacheMeta) -> Option<ForcedFreshness> {
-    let windows = meta.stale_while_revalidate_sec() > 0 || meta.stale_if_error_sec() > 0;
     let headers = meta.headers();
     let has_validator = headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED);
     match verdict {
-        HitVerdict::Stale | HitVerdict::StaleOk if !windows && !has_validator => Some(ForcedFreshness::ForceMiss),
+        HitVerdict::Stale | HitVerdict::StaleOk if !has_windows(meta) && !has_validator => {
+            Some(ForcedFreshness::ForceMiss)
+        }
         other => other.to_pingora(),
     }
 }
@@ -145,9 +159,14 @@ mod tests {
         let wishes = Asks { no_cache: true, ..plain };
         let waiter = |since, asks, authorized| Waiter { since, asks, authorized }.may_have(&meta);
         assert!(waiter(before, &plain, false));
+        let skewed = [("cache-control", "max-age=0"), ("etag", "\"v\""), ("age", "9")];
+        let (kept, for_waiters) = decided(ONCE, false, "", &skewed).unwrap();
+        assert!(!for_waiters && Waiter { since: before, asks: &plain, authorized: false }.may_have(&kept));
         assert!(!waiter(after, &plain, false));
         assert!(!waiter(before, &wishes, false));
         assert!(!waiter(before, &plain, true));
+        let answered = |since, meta| Waiter { since, asks: &plain, authorized: false }.was_answered(meta, now());
+        assert!(answered(before, &meta) && !answered(after, &meta), "the fetch it waits for has not ended, or failed");
         for verdict in [HitVerdict::Stale, HitVerdict::StaleOk] {
             assert_eq!(for_others(verdict, &meta), Some(ForcedFreshness::ForceMiss));
         }

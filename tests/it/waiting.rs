@@ -172,6 +172,33 @@ async fn without_share_nobody_queues_behind_an_answer_that_is_not_for_him() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_failed_does_not_send_all_who_waited_at_the_origin_at_once() {
+    let door = gate();
+    let at_origin = door.clone();
+    let origin = Origin::start(move |seen| match seen.number {
+        0 => reply(200, &[("cache-control", "max-age=0"), ("etag", "\"v\"")], "old"),
+        1 => vec![Step::Wait(at_origin.clone()), Step::Cut],
+        _ => {
+            let mut steps = vec![Step::Wait(at_origin.clone())];
+            steps.extend(reply(200, &[("cache-control", "max-age=60")], "new"));
+            steps
+        }
+    })
+    .await;
+    let edge = caching(&origin, "").await;
+    assert_eq!(edge.get("/").await.text(), "old");
+    let mut clients = crowd(&edge, 10, "/").await;
+    looked_up(&edge, 11.0).await;
+    assert_eq!(origin.hits(), 2);
+    door.add_permits(1);
+    wait_until("the next try", async || origin.hits() > 2).await;
+    door.add_permits(20);
+    let answers = answers(&mut clients).await;
+    assert!(answers.iter().filter(|a| a.text() == "new").count() >= 9, "{answers:?}");
+    assert!(origin.hits() <= 4, "{} at the origin", origin.hits());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_a_url_that_is_known_not_to_be_storable() {
     let door = gate();
     let origin = slow(&door, &[("cache-control", "no-store")]).await;

@@ -116,13 +116,14 @@ pub fn judge(session: &mut Session, meta: &CacheMeta, ctx: &mut Ctx) -> Option<F
     let share = store(ctx).is_some_and(|c| c.rules.share_once);
     if session.cache.lock_duration().is_some() && verdict != HitVerdict::Fresh {
         let authorized = authorized(session, ctx);
-        let waiter = ctx.cache.since.map(|since| Waiter { since, asks: &ctx.cache.asks, authorized });
-        if share && waiter.is_some_and(|w| w.may_have(meta)) {
+        let waiter = Waiter { since: ctx.cache.since.unwrap_or(now), asks: &ctx.cache.asks, authorized };
+        if share && verdict == HitVerdict::Stale && waiter.may_have(meta) {
             ctx.cache.shared = true;
             return Some(ForcedFreshness::ForceFresh);
         }
-        if !meta.serve_stale_while_revalidate(now) {
+        if waiter.was_answered(meta, now) && !meta.serve_stale_while_revalidate(now) {
             // What it waited for is not for it. Waiting again would make a queue of all who wait: it asks for itself.
+            // (Where the fetch failed, a new one is waited for, lest all of them run at a failing origin.)
             session.cache.set_cache_lock(None, None);
         }
     } else if verdict != HitVerdict::Fresh {
