@@ -15,7 +15,7 @@ use crate::bot::lists::Lists;
 use crate::bot::verify::DnsVerifier;
 use crate::cache::RouteCache;
 use crate::cache::store::adapter::Adapter;
-use crate::cache::store::memory::MemoryStore;
+use crate::cache::store::tiered::TieredStore;
 use crate::config::ai::AiRoute;
 use crate::config::policy::OnError;
 use crate::observe::access_log::Log;
@@ -107,8 +107,8 @@ pub struct RouteStore {
 
 /// An HTTP cache as Pingora wants it: for ever. Made once for each configuration of it, in `organs.rs`.
 pub struct HttpStore {
-    /// The memory level.
-    pub adapter: Adapter<MemoryStore>,
+    /// Both levels.
+    pub adapter: Adapter<TieredStore>,
     /// Collapses identical requests in flight.
     pub lock: Box<CacheKeyLockImpl>,
 }

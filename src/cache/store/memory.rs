@@ -3,16 +3,19 @@
 //! Everything that takes memory counts against the bound: bodies, headers, keys, book-keeping, and objects still being
 //! filled. A shard's lock is held for pointer work only; bodies are copied once, when filled, and freed outside.
 
+use super::disk::{DiskStore, Place};
 use super::fill::Fill;
 use super::object::Object;
 pub use super::reader::MemoryReader;
-use super::shard::{Counters, Lookup, Shard};
+use super::shard::{Counters, Gone, Lookup, Shard};
 pub use super::writer::MemoryWriter;
 use super::{Found, Head, Purge, Slot, Store, StoreError, StoreStats, Target};
 use crate::base::clock::Clock;
 use crate::cache::key::Key;
 use crate::cache::vary;
+use arc_swap::ArcSwapOption;
 use http::HeaderMap;
+use pingora_cache::key::HashBinary;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -39,11 +42,23 @@ pub(super) struct Inner {
     first: Cell,
     rest: Vec<Cell>,
     pub(super) limits: Limits,
+    pub(super) below: Below,
     clock: Clock,
     used: AtomicU64,
     filling: AtomicU64,
     fill_ids: AtomicU64,
     hand: AtomicU64,
+}
+
+/// The level below this one, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct Below {
+    /// The disk.
+    pub disk: ArcSwapOption<DiskStore>,
+    /// Bodies longer than that go there without staying in memory, in bytes.
+    pub spill_bytes: u64,
+    /// One body there, in bytes.
+    pub object_bytes_max: u64,
 }
 
 #[derive(Debug, Default)]
@@ -62,12 +77,18 @@ const SHARD_BYTES_MIN: u64 = 16 << 20;
 impl MemoryStore {
     /// An empty store. An object may never take more than the whole of it.
     pub fn new(limits: Limits, clock: Clock) -> Self {
+        MemoryStore::over(limits, Below { spill_bytes: u64::MAX, ..Below::default() }, clock)
+    }
+
+    /// One over another level.
+    pub(super) fn over(limits: Limits, below: Below, clock: Clock) -> Self {
         let object_bytes_max = limits.object_bytes_max.min(limits.capacity_bytes);
         let shards = (limits.capacity_bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let inner = Inner {
             first: Cell::default(),
             rest: (1..shards).map(|_| Cell::default()).collect(),
             limits: Limits { object_bytes_max, ..limits },
+            below,
             clock,
             used: AtomicU64::new(0),
             filling: AtomicU64::new(0),
@@ -88,8 +109,9 @@ impl MemoryStore {
             loop {
                 // The lock is not held while a body is freed.
                 let gone = self.inner.shard(shard).evict();
-                let Some(object) = gone else { break };
-                self.inner.forget([object]);
+                let Some(gone) = gone else { break };
+                gone.object.set_void();
+                self.inner.forget([gone.object]);
             }
         }
     }
@@ -114,12 +136,84 @@ impl MemoryStore {
             return None;
         }
         object.touch();
+        if !object.is_offered() {
+            self.offer(&primary, &object);
+        }
         self.inner.cell(primary.group()).fast_hits.fetch_add(1, Ordering::Relaxed);
         Some(object)
     }
 }
 
+impl MemoryStore {
+    /// What the level below thinks of.
+    pub(super) fn below(&self) -> &Below {
+        &self.inner.below
+    }
+
+    /// Tells the level below that an object was asked for again; `slot` is its own or the primary one of its key.
+    pub(super) fn offer(&self, slot: &Slot<'_>, object: &Arc<Object>) {
+        let Some(disk) = self.inner.below.disk.load_full() else { return };
+        let in_primary = self.peek(&Slot { variance: None, ..*slot }).is_some_and(|o| Arc::ptr_eq(&o, object));
+        let variance = slot.variance.or(object.head().variance);
+        disk.asked(&Place { hash: slot.hash, variance, primary: in_primary }, object);
+    }
+
+    /// The whole object in a slot, whatever is being filled; the access does not count.
+    pub(super) fn peek(&self, slot: &Slot<'_>) -> Option<Arc<Object>> {
+        self.inner.shard(slot.group()).resident(slot)
+    }
+
+    /// Looks a slot up and counts the access.
+    pub(super) fn look(&self, slot: &Slot<'_>) -> Option<Lookup> {
+        self.inner.shard(slot.group()).find(slot)
+    }
+
+    /// Takes in an object of the level below, unless the slot has one by now; `false` when it has.
+    pub(super) fn promote(&self, slot: &Slot<'_>, object: &Arc<Object>) -> bool {
+        let out = self.inner.shard(slot.group()).promote(slot, Arc::clone(object));
+        let Some(out) = out else { return false };
+        self.inner.forget(out);
+        self.inner.count(object);
+        true
+    }
+
+    /// Takes out an object that should not have been promoted.
+    pub(super) fn demote(&self, slot: &Slot<'_>, object: &Arc<Object>) {
+        let gone = self.inner.shard(slot.group()).purge(slot.group(), object);
+        self.inner.forget(gone);
+    }
+
+    /// Slots of what a purge concerns, each under its own variance.
+    pub(super) fn list(&self, target: &Target<'_>) -> Vec<(HashBinary, Option<HashBinary>)> {
+        self.inner.shard(target.group()).list(target)
+    }
+
+    /// [`Store::refresh`], giving the new object.
+    pub(super) fn refreshed(&self, slot: &Slot<'_>, head: Head) -> Option<Arc<Object>> {
+        let old = self.inner.shard(slot.group()).resident(slot)?;
+        let new = Arc::new(old.refreshed(head));
+        self.inner.swap(slot.group(), &old, Arc::clone(&new)).then_some(new)
+    }
+}
+
 impl Inner {
+    /// The longest body that is kept in any way, in bytes.
+    pub(super) fn object_bytes_max(&self) -> u64 {
+        let below = if self.below.disk.load().is_some() { self.below.object_bytes_max } else { 0 };
+        below.max(self.limits.object_bytes_max)
+    }
+
+    /// Evicts one object. The level below is told under the lock: a purge finds it here or there, never nowhere.
+    fn evict_one(&self) -> Option<Gone> {
+        let mut shard = self.shard(self.hand.fetch_add(1, Ordering::Relaxed));
+        let gone = shard.evict()?;
+        if let Some(disk) = self.below.disk.load().as_ref() {
+            let variance = gone.variance.or(gone.object.head().variance);
+            disk.evicted(&Place { hash: gone.hash, variance, primary: gone.variance.is_none() }, &gone.object);
+        }
+        Some(gone)
+    }
+
     /// Counts a whole object in.
     pub(super) fn count(&self, object: &Object) {
         self.used.fetch_add(object.cost(), Ordering::Relaxed);
@@ -167,9 +261,9 @@ impl Inner {
     pub(super) fn make_room(&self) -> bool {
         let mut empty = 0;
         while self.over() && empty < self.shards() {
-            let victim = self.shard(self.hand.fetch_add(1, Ordering::Relaxed)).evict();
+            let victim = self.evict_one();
             empty = if victim.is_some() { 0 } else { empty + 1 };
-            self.forget(victim);
+            self.forget(victim.map(|gone| gone.object));
         }
         !self.over()
     }
@@ -207,11 +301,13 @@ impl Store for MemoryStore {
 
     async fn begin(&self, slot: &Slot<'_>, head: Head) -> Result<MemoryWriter, StoreError> {
         let limits = &self.inner.limits;
-        if head.length.is_some_and(|l| l > limits.object_bytes_max) {
+        if head.length.is_some_and(|l| l > self.inner.object_bytes_max()) {
             return Err(StoreError::TooLarge);
         }
         let charged = Object::cost_of(&head, slot.key, 0);
-        let expected = head.length.unwrap_or(0).saturating_add(charged);
+        // A large body only passes through.
+        let stays = head.length.unwrap_or(0).min(self.inner.below.spill_bytes);
+        let expected = stays.saturating_add(charged);
         if self.inner.filling.load(Ordering::Relaxed).saturating_add(expected) > limits.capacity_bytes {
             return Err(StoreError::NoRoom);
         }
@@ -231,9 +327,7 @@ impl Store for MemoryStore {
     }
 
     async fn refresh(&self, slot: &Slot<'_>, head: Head) -> Result<bool, StoreError> {
-        let Some(old) = self.inner.shard(slot.group()).resident(slot) else { return Ok(false) };
-        let new = Arc::new(old.refreshed(head));
-        Ok(self.inner.swap(slot.group(), &old, new))
+        Ok(self.refreshed(slot, head).is_some())
     }
 
     async fn purge(&self, target: &Target<'_>, how: Purge) -> Result<u64, StoreError> {

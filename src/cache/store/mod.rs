@@ -4,6 +4,7 @@
 //! first variant seen; its `Vary` says how to find the others. All slots of one URL share a group.
 
 pub mod adapter;
+pub mod disk;
 #[cfg(test)]
 mod conformance;
 mod fill;
@@ -15,6 +16,7 @@ mod reader;
 mod shard;
 #[cfg(test)]
 mod tests;
+pub mod tiered;
 mod writer;
 
 pub use head::Head;

@@ -1,0 +1,96 @@
+//! A large body on its way to a segment of its own: written as it comes, block by block with a checksum each.
+
+use super::files::Files;
+use super::format::{self, BLOCK, BLOCK_BYTES, OWN_BODY_AT};
+use super::record::{Bad, FileBody};
+use super::segment::{Io, Segment};
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Its file, and what is known of it so far. Only a committed one is ever found again.
+pub struct Part {
+    /// The file.
+    pub segment: Arc<Segment>,
+    /// Body bytes written.
+    pub written: u64,
+    /// Bytes of the disk's bound that are set aside for it.
+    pub granted: u64,
+    sums: Vec<u64>,
+    block: Xxh3,
+    in_block: usize,
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Part({:08x}, {} bytes)", self.segment.id, self.written)
+    }
+}
+
+impl Part {
+    /// In an empty segment for which so many bytes are set aside.
+    pub fn new(segment: Arc<Segment>, granted: u64) -> Self {
+        let block = hasher(&segment, 0);
+        Part { segment, written: 0, granted, sums: Vec::new(), block, in_block: 0 }
+    }
+
+    /// Adds to the body.
+    pub fn write(&mut self, files: &Files, bytes: &[u8]) -> io::Result<()> {
+        files.write_at(&self.segment.file, bytes, OWN_BODY_AT + self.written)?;
+        self.written += bytes.len() as u64;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(BLOCK_BYTES - self.in_block));
+            self.block.update(now);
+            self.in_block += now.len();
+            rest = later;
+            if self.in_block == BLOCK_BYTES {
+                self.end_block();
+            }
+        }
+        Ok(())
+    }
+
+    fn end_block(&mut self) {
+        self.sums.push(self.block.digest());
+        self.block = hasher(&self.segment, self.sums.len() as u64);
+        self.in_block = 0;
+    }
+
+    /// Checksums of all blocks; the body is at its end.
+    pub fn seal(&mut self) -> Vec<u64> {
+        if self.in_block > 0 {
+            self.end_block();
+        }
+        self.sums.clone()
+    }
+
+    /// What it will take when it is committed with a head of so many bytes.
+    pub fn bytes_with(body_bytes: u64, meta_bytes: u64) -> u64 {
+        let sums = body_bytes.div_ceil(BLOCK) * 8;
+        let head = format::RECORD_HEADER_BYTES as u64 + meta_bytes + sums;
+        format::align(OWN_BODY_AT + body_bytes) + format::align(head) + format::footer_bytes(1)
+    }
+
+    /// Checksums of the whole blocks written so far, from this one on.
+    pub fn sums_from(&self, block: usize) -> &[u64] {
+        self.sums.get(block..).unwrap_or_default()
+    }
+}
+
+fn hasher(segment: &Segment, block: u64) -> Xxh3 {
+    Xxh3::with_seed(format::seed(segment.nonce, OWN_BODY_AT + block * BLOCK))
+}
+
+/// A piece of a file's body, read in whatever way is cheaper.
+pub async fn piece(body: &FileBody, at: u64, end: u64) -> Result<Bytes, Bad> {
+    match body.piece(at, end, Io::Cached) {
+        Err(Bad::WouldBlock) => {
+            let body = body.clone();
+            let read = tokio::task::spawn_blocking(move || body.piece(at, end, Io::Blocking));
+            read.await.unwrap_or(Err(Bad::Gone))
+        }
+        done => done,
+    }
+}

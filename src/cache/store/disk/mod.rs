@@ -1,0 +1,443 @@
+//! The disk level of a cache: log-structured segment files in one folder, an index in memory, one writer thread.
+//!
+//! **Who is written.** With `admission: second_request` an object is written when it is asked for a second time: at its
+//! first hit in memory, or when it is stored again soon after having been stored once. One that was hit but could not be
+//! written then (the writer was behind) is offered again when memory evicts it. With `always` every object is written
+//! when it is stored. What memory evicts before it is written stays in the queue until it is; a look-up meanwhile is a
+//! miss.
+//!
+//! **What may never happen** is that something replaced or removed comes back. The newer object takes the older one out
+//! of the index when it is stored, whether or not it is written itself; a removal goes through the same queue as writes,
+//! so it overtakes none; an object in memory that is replaced or purged is marked void, and the writer looks at that
+//! mark after filing. On disk a removed record is marked dead in place, which works on a full disk too.
+//!
+//! **What is not promised.** Nothing is synced: after a loss of power the newest records may be torn, which checksums
+//! tell, or missing. After a kill all that was written is there.
+
+mod admit;
+mod append;
+mod files;
+mod find;
+mod format;
+mod index;
+mod large;
+mod meta;
+mod queue;
+mod rebuild;
+mod record;
+mod room;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod work;
+
+pub use files::FolderError;
+pub use find::DiskReader;
+pub(super) use find::LoadedBody;
+pub(super) use format::{BLOCK, OWN_BODY_AT};
+pub(super) use index::{Entry, SlotId};
+pub(super) use large::{Part, piece};
+pub(super) use queue::{Commit, Place};
+pub(super) use record::FileBody;
+pub(super) use segment::Segment;
+
+use super::{Head, Object, Purge, Slot, Target};
+use crate::base::clock::Clock;
+use admit::Recent;
+use bytes::Bytes;
+use files::Files;
+use index::Index;
+use pingora_cache::key::HashBinary;
+use queue::{Job, Purging, Queue, Refresh};
+use segment::Segments;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use work::{Health, Worker};
+
+/// How a disk level is opened.
+#[derive(Clone, Debug)]
+pub struct DiskOptions {
+    /// Its folder, made where it is missing; of one store of one process.
+    pub folder: PathBuf,
+    /// Upper bound of all files in it, in bytes.
+    pub size_bytes: u64,
+    /// Write every object, not only those asked for a second time.
+    pub always: bool,
+    /// Time.
+    pub clock: Clock,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    size_bytes: u64,
+    segment_bytes: u64,
+    always: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    bytes: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    written: AtomicU64,
+    kept: AtomicU64,
+    evicted: AtomicU64,
+    corrupt: AtomicU64,
+    dropped: AtomicU64,
+    failing: AtomicBool,
+}
+
+/// What the writer thread, readers and the store share.
+#[derive(Debug)]
+struct Inner {
+    files: Files,
+    index: Index,
+    segments: Segments,
+    queue: Queue,
+    recent: Recent,
+    counters: Counters,
+    limits: Limits,
+    clock: Clock,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct DiskStore {
+    inner: Arc<Inner>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a disk level holds and has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskStats {
+    /// Objects in the index.
+    pub objects: u64,
+    /// Bytes of all files, and what is set aside for those being written.
+    pub bytes: u64,
+    /// Look-ups that found an object here.
+    pub hits: u64,
+    /// Look-ups that did not.
+    pub misses: u64,
+    /// Objects written.
+    pub written: u64,
+    /// Objects written again because they were used when their segment had to go.
+    pub kept: u64,
+    /// Objects removed for want of room.
+    pub evicted: u64,
+    /// Records whose bytes were not what was written, and failed reads.
+    pub corrupt: u64,
+    /// Objects not written: the writer was behind, or the disk failed.
+    pub dropped: u64,
+    /// Bytes waiting to be written.
+    pub queued_bytes: u64,
+    /// Memory that the index takes, in bytes.
+    pub index_bytes: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Writing fails at present.
+    pub failing: bool,
+}
+
+/// An owned [`Target`], without the URL: a purge takes the whole group.
+#[derive(Clone, Copy, Debug)]
+enum PurgeTarget {
+    Group(HashBinary),
+    Key(HashBinary),
+}
+
+/// Segments of this length at least and at most, in bytes, as far as the number of files allows.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
+/// A disk level has so many segments at least, so that eviction takes a small part of it.
+const SEGMENTS_MIN: u64 = 32;
+/// And about so many at most: each is an open file.
+const SEGMENTS_MAX: u64 = 512;
+/// The smallest disk level that makes sense, in bytes.
+pub const SIZE_BYTES_MIN: u64 = 16 << 20;
+/// Bytes that may wait to be written.
+const QUEUE_BYTES: std::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
+/// Open files that everything else in the process may need.
+const OTHER_FILES: u64 = 4096;
+
+impl Limits {
+    fn of(options: &DiskOptions) -> Self {
+        let size_bytes = options.size_bytes;
+        let usual = (size_bytes / SEGMENTS_MIN).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
+        Limits { size_bytes, segment_bytes: usual.max(size_bytes / SEGMENTS_MAX), always: options.always }
+    }
+}
+
+impl DiskStore {
+    /// Opens the folder and reads what is in it; blocks while it does.
+    pub fn open(options: &DiskOptions) -> Result<Self, FolderError> {
+        let (files, lock) = Files::open(&options.folder)?;
+        let limits = Limits::of(options);
+        let own_segments = limits.size_bytes / (limits.segment_bytes / append::OWN_SHARE).max(1);
+        raise_file_limit(own_segments + OTHER_FILES);
+        let (index, segments) = (Index::new(), Segments::default());
+        let rebuilt = rebuild::rebuild(&files, &index, &segments)
+            .map_err(|why| FolderError::Io { path: options.folder.clone(), why })?;
+        let inner = Arc::new(Inner {
+            files,
+            index,
+            segments,
+            queue: Queue::new((limits.size_bytes / 16).clamp(*QUEUE_BYTES.start(), *QUEUE_BYTES.end())),
+            recent: Recent::new(limits.size_bytes),
+            counters: Counters::default(),
+            limits,
+            clock: options.clock.clone(),
+        });
+        let mut worker = Worker {
+            inner: Arc::clone(&inner),
+            _lock: lock,
+            active: None,
+            order: rebuilt.order,
+            next_id: rebuilt.last_id,
+            next_seq: rebuilt.next_seq,
+            used: 0,
+            kept: Vec::new(),
+            leaving: Vec::new(),
+            reinserting: false,
+            health: Health::default(),
+        };
+        worker.set_used(rebuilt.used);
+        worker.kill(&rebuilt.losers);
+        // The bound may be lower than last time.
+        let _ = worker.make_room(0);
+        worker.reinsert();
+        let writer = std::thread::Builder::new().name("cache-disk".to_owned()).spawn(move || worker.run());
+        let writer = writer.map_err(|why| FolderError::Io { path: options.folder.clone(), why })?;
+        tracing::info!(folder = %options.folder.display(), objects = inner.index.objects(),
+            bytes = rebuilt.used, "disk level of a cache opened");
+        Ok(DiskStore { inner, writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Figures.
+    pub fn stats(&self) -> DiskStats {
+        let c = &self.inner.counters;
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        DiskStats {
+            objects: self.inner.index.objects(),
+            bytes: get(&c.bytes),
+            hits: get(&c.hits),
+            misses: get(&c.misses),
+            written: get(&c.written),
+            kept: get(&c.kept),
+            evicted: get(&c.evicted),
+            corrupt: get(&c.corrupt),
+            dropped: get(&c.dropped),
+            queued_bytes: self.inner.queue.bytes(),
+            index_bytes: self.inner.index.memory_bytes(),
+            segments: self.inner.segments.len() as u64,
+            failing: c.failing.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Longest body this level takes, in bytes.
+    pub fn object_bytes_max(&self) -> u64 {
+        (self.inner.limits.size_bytes / 4).min(format::BODY_BYTES_MAX)
+    }
+
+    /// An object was stored in memory under this slot: what the disk has for it is old from now on.
+    pub(super) fn stored(&self, place: &Place, object: &Arc<Object>) {
+        let id = place.id();
+        let again = self.inner.recent.seen(&id);
+        let old = self.inner.index.remove_slot(&id);
+        let known = old.is_some() || self.inner.queue.pending(&id);
+        if let Some(old) = old {
+            self.inner.queue.push(Job::Kill(vec![old]));
+        }
+        let wanted = self.inner.limits.always || again || known;
+        if !(wanted && self.offer(place, object)) && known {
+            // Something older may be waiting to be written.
+            self.inner.queue.push(Job::Remove(id));
+        }
+    }
+
+    /// An object in memory was asked for again.
+    pub(super) fn asked(&self, place: &Place, object: &Arc<Object>) {
+        if self.inner.index.exact(&place.id()).is_none() {
+            self.offer(place, object);
+        } else {
+            object.offered();
+        }
+    }
+
+    /// Memory lets go of an object. Called under the shard's lock, so that a purge finds it either there or in the queue.
+    pub(super) fn evicted(&self, place: &Place, object: &Arc<Object>) {
+        let id = place.id();
+        if object.was_hit() && self.inner.index.exact(&id).is_none() && !self.inner.queue.pending(&id) {
+            self.offer(place, object);
+        }
+    }
+
+    fn offer(&self, place: &Place, object: &Arc<Object>) -> bool {
+        let taken = self.inner.queue.push(Job::Put(*place, Arc::clone(object)));
+        if taken {
+            object.offered();
+        } else {
+            self.inner.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Hands a job to the writer and waits for its answer; `None` when the writer has ended.
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.queue.push(job(reply));
+        answer.await.ok()
+    }
+
+    /// Gives a stored object a new head, on disk only or (with `object`) as memory has it already.
+    pub(super) async fn refresh(&self, place: &Place, key: Bytes, head: Head, object: Option<Arc<Object>>) -> bool {
+        let id = place.id();
+        if self.inner.index.exact(&id).is_none() && !self.inner.queue.pending(&id) {
+            return false;
+        }
+        let refresh = Box::new(Refresh { place: *place, key, head, object });
+        self.ask(|reply| Job::Refresh(refresh, reply)).await.unwrap_or(false)
+    }
+
+    /// What a purge would find here now.
+    pub(super) fn targets(&self, target: &Target<'_>) -> Vec<SlotId> {
+        self.inner.index.targets(target).iter().map(Entry::id).collect()
+    }
+
+    /// Takes what a hard purge concerns out of the index at once; what is still to be written follows with
+    /// [`DiskStore::purge`].
+    pub(super) fn purge_index(&self, target: &Target<'_>) -> Vec<Entry> {
+        let mut gone = self.inner.index.targets(target);
+        gone.retain(|e| self.inner.index.remove(e));
+        gone
+    }
+
+    /// Purges all that was put into the queue so far; returns once that is so on disk too, with what it still found.
+    pub(super) async fn purge(&self, target: &Target<'_>, how: Purge, gone: Vec<Entry>) -> Vec<SlotId> {
+        let target = match target {
+            Target::Url(hash, _) => PurgeTarget::Group(*hash),
+            Target::Key(hash) => PurgeTarget::Key(*hash),
+        };
+        let purging = Purging { target, how, gone };
+        self.ask(|reply| Job::Purge(purging, reply)).await.unwrap_or_default()
+    }
+
+    /// A file for a large body of so many bytes, if that is known.
+    pub(super) async fn open_part(&self, body_bytes: Option<u64>) -> io::Result<Part> {
+        let bytes = Part::bytes_with(body_bytes.unwrap_or(PART_STEP_BYTES), PART_META_BYTES);
+        let opened = self.ask(|reply| Job::Open(bytes, reply)).await;
+        opened.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// Writes to it, away from threads that serve.
+    pub(super) async fn write_part(&self, mut part: Part, pieces: Vec<Bytes>) -> Result<Part, Part> {
+        let more: u64 = pieces.iter().map(|p| p.len() as u64).sum();
+        let needed = Part::bytes_with(part.written + more, PART_META_BYTES);
+        if needed > part.granted {
+            let step = (needed - part.granted).max(PART_STEP_BYTES);
+            if self.ask(|reply| Job::Grow(step, reply)).await != Some(true) {
+                return Err(part);
+            }
+            part.granted += step;
+        }
+        let inner = Arc::clone(&self.inner);
+        let written = tokio::task::spawn_blocking(move || {
+            match pieces.iter().try_for_each(|p| part.write(&inner.files, p)) {
+                Ok(()) => Ok(part),
+                Err(error) => {
+                    tracing::warn!(%error, "a large object cannot be written to disk");
+                    Err(part)
+                }
+            }
+        });
+        match written.await {
+            Ok(result) => result,
+            // The runtime is ending; nothing can be handed back, and the file goes at the next start.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Makes a whole large body findable; gives its entry.
+    pub(super) async fn commit(&self, commit: Commit) -> Option<Entry> {
+        let commit = Box::new(commit);
+        self.ask(|reply| Job::Commit(commit, reply)).await.flatten()
+    }
+
+    /// Gives a large body up.
+    pub(super) fn discard(&self, part: Part) {
+        self.inner.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        self.inner.queue.push(Job::Discard(part));
+    }
+
+    /// Takes one object out, for it turned out to be void.
+    pub(super) fn remove(&self, entry: &Entry) {
+        if self.inner.index.remove(entry) {
+            self.inner.queue.push(Job::Kill(vec![*entry]));
+        }
+    }
+
+    /// Whether an entry still is what its slot has.
+    pub(super) fn is_current(&self, entry: &Entry) -> bool {
+        self.inner.index.exact(&entry.id()).is_some_and(|e| e.seq == entry.seq)
+    }
+
+    /// Removes everything, in memory at once and on disk soon.
+    pub fn clear(&self) {
+        self.inner.index.clear();
+        let (reply, _) = oneshot::channel();
+        self.inner.queue.push(Job::Clear(reply));
+    }
+
+    /// Waits until all that was handed in so far is on disk.
+    pub async fn flush(&self) {
+        self.ask(Job::Flush).await;
+    }
+
+    /// Writes what is queued, seals the open segment and ends the writer; waits for it at most this long.
+    pub async fn close(&self, wait: Duration) -> bool {
+        self.inner.queue.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(writer) = writer else { return true };
+        let joined = tokio::task::spawn_blocking(move || writer.join().is_ok());
+        matches!(tokio::time::timeout(wait, joined).await, Ok(Ok(true)))
+    }
+}
+
+impl Drop for DiskStore {
+    fn drop(&mut self) {
+        self.inner.queue.close();
+        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It ends when the queue is empty; a panic in it has been told by then.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// What a growing body is given at a time, in bytes.
+const PART_STEP_BYTES: u64 = 8 << 20;
+/// What is set aside for its key and header, in bytes.
+const PART_META_BYTES: u64 = 64 << 10;
+
+/// Each segment is an open file: asks for as many as there may be, as far as the system lets us.
+fn raise_file_limit(files: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let enough = now.current.is_none_or(|n| n >= files);
+    let wanted = now.maximum.map_or(files, |max| files.min(max));
+    if !enough && now.current.is_some_and(|n| n < wanted) {
+        let limit = Rlimit { current: Some(wanted), maximum: now.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, wanted, "the limit of open files could not be raised");
+        }
+    }
+}
+
+impl Place {
+    /// Where an object of this slot is filed.
+    pub(super) fn of(slot: &Slot<'_>, head: &Head) -> Self {
+        Place { hash: slot.hash, variance: slot.variance.or(head.variance), primary: slot.variance.is_none() }
+    }
+}
