@@ -2,6 +2,7 @@
 //! log entry; a reload never changes a request under way.
 
 pub mod compile;
+mod disk;
 pub mod listener;
 mod organs;
 pub mod router;

@@ -13,7 +13,8 @@ use crate::bot::lists::Lists;
 use crate::bot::verify::{DnsVerifier, SystemDns};
 use crate::cache::RouteCache;
 use crate::cache::store::adapter::Adapter;
-use crate::cache::store::memory::{Limits as StoreLimits, MemoryStore};
+use crate::cache::store::memory::Limits as StoreLimits;
+use crate::cache::store::tiered::TieredStore;
 use crate::config::Config;
 use crate::config::ai::{AiRoute, PriceList};
 use crate::config::cache as yaml_cache;
@@ -141,9 +142,19 @@ impl Making<'_> {
                 self.fault(format!("caches.{name}.memory.size"), "at least 1MiB");
                 continue;
             }
+            let disk = match super::disk::open(name, cache, self.base, self.shared) {
+                Ok(disk) => disk,
+                Err((key, message)) => {
+                    self.fault(format!("caches.{name}.disk{key}"), message);
+                    continue;
+                }
+            };
             let clock = self.shared.clock.clone();
             let make = || Ok::<_, ()>(open_store(cache, clock));
             if let Ok(s) = self.shared.stores.get(name, cache, make) {
+                if let Some(disk) = disk {
+                    s.adapter.store().attach(disk);
+                }
                 out.insert(name.clone(), s);
             }
         }
@@ -337,9 +348,9 @@ impl Making<'_> {
 /// The one place where an HTTP cache is given away for ever: Pingora keeps references to its storage without an owner.
 fn open_store(cache: &yaml_cache::Cache, clock: crate::base::clock::Clock) -> &'static HttpStore {
     let capacity_bytes = cache.memory.size.0;
-    let limits = StoreLimits { capacity_bytes, object_bytes_max: cache.max_object_size.0.min(capacity_bytes) };
+    let limits = StoreLimits { capacity_bytes, object_bytes_max: cache.max_object_size.0 };
     let lock: Box<CacheKeyLockImpl> = Box::new(CacheLock::new(LOCK_AGE_MAX));
-    Box::leak(Box::new(HttpStore { adapter: Adapter::new(MemoryStore::new(limits, clock)), lock }))
+    Box::leak(Box::new(HttpStore { adapter: Adapter::new(TieredStore::new(limits, clock)), lock }))
 }
 
 struct Published {

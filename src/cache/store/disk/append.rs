@@ -248,7 +248,9 @@ fn encode(
             (true, segment.id, body_at, flat.len() as u64, segment.nonce)
         }
         Body::Elsewhere(file) => {
-            file.sums.iter().for_each(|s| drop(meta.u64(*s)));
+            for sum in file.sums.iter() {
+                meta.u64(*sum);
+            }
             (false, file.segment.id, file.at, file.bytes, file.segment.nonce)
         }
     };

@@ -275,7 +275,9 @@ impl Index {
         for shard in &self.shards {
             let mut table = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let gone: Vec<Entry> = table.iter().filter(|e| !e.alias && e.needs(segment)).copied().collect();
-            gone.iter().for_each(|e| drop(self.take(&mut table, &e.id(), e.seq)));
+            for e in &gone {
+                self.take(&mut table, &e.id(), e.seq);
+            }
         }
         before.saturating_sub(self.objects())
     }

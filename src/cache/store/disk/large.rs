@@ -2,11 +2,15 @@
 
 use super::files::Files;
 use super::format::{self, BLOCK, BLOCK_BYTES, OWN_BODY_AT};
+use super::index::Entry;
+use super::queue::{Commit, Job};
 use super::record::{Bad, FileBody};
 use super::segment::{Io, Segment};
+use super::DiskStore;
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Its file, and what is known of it so far. Only a committed one is ever found again.
@@ -94,3 +98,57 @@ pub async fn piece(body: &FileBody, at: u64, end: u64) -> Result<Bytes, Bad> {
         done => done,
     }
 }
+
+impl DiskStore {
+    /// A file for a large body of so many bytes, if that is known.
+    pub async fn open_part(&self, body_bytes: Option<u64>) -> io::Result<Part> {
+        let bytes = Part::bytes_with(body_bytes.unwrap_or(PART_STEP_BYTES), PART_META_BYTES);
+        let opened = self.ask(|reply| Job::Open(bytes, reply)).await;
+        opened.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// Writes to it, away from threads that serve.
+    pub async fn write_part(&self, mut part: Part, pieces: Vec<Bytes>) -> Result<Part, Part> {
+        let more: u64 = pieces.iter().map(|p| p.len() as u64).sum();
+        let needed = Part::bytes_with(part.written + more, PART_META_BYTES);
+        if needed > part.granted {
+            let step = (needed - part.granted).max(PART_STEP_BYTES);
+            if self.ask(|reply| Job::Grow(step, reply)).await != Some(true) {
+                return Err(part);
+            }
+            part.granted += step;
+        }
+        let inner = Arc::clone(&self.inner);
+        let written = tokio::task::spawn_blocking(move || {
+            match pieces.iter().try_for_each(|p| part.write(&inner.files, p)) {
+                Ok(()) => Ok(part),
+                Err(error) => {
+                    tracing::warn!(%error, "a large object cannot be written to disk");
+                    Err(part)
+                }
+            }
+        });
+        match written.await {
+            Ok(result) => result,
+            // The runtime is ending; nothing can be handed back, and the file goes at the next start.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Makes a whole large body findable; gives its entry.
+    pub async fn commit(&self, commit: Commit) -> Option<Entry> {
+        let commit = Box::new(commit);
+        self.ask(|reply| Job::Commit(commit, reply)).await.flatten()
+    }
+
+    /// Gives a large body up.
+    pub fn discard(&self, part: Part) {
+        self.inner.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        self.inner.queue.push(Job::Discard(part));
+    }
+}
+
+/// What a growing body is given at a time, in bytes.
+const PART_STEP_BYTES: u64 = 8 << 20;
+/// What is set aside for its key and header, in bytes.
+const PART_META_BYTES: u64 = 64 << 10;

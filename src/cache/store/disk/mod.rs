@@ -27,12 +27,14 @@ mod rebuild;
 mod record;
 mod room;
 mod segment;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod work;
 
 pub use files::FolderError;
 pub use find::DiskReader;
+pub use stats::DiskStats;
 pub(super) use find::LoadedBody;
 pub(super) use format::{BLOCK, OWN_BODY_AT};
 pub(super) use index::{Entry, SlotId};
@@ -50,9 +52,9 @@ use index::Index;
 use pingora_cache::key::HashBinary;
 use queue::{Job, Purging, Queue, Refresh};
 use segment::Segments;
-use std::io;
+use stats::Counters;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -79,19 +81,6 @@ struct Limits {
     always: bool,
 }
 
-#[derive(Debug, Default)]
-struct Counters {
-    bytes: AtomicU64,
-    hits: AtomicU64,
-    misses: AtomicU64,
-    written: AtomicU64,
-    kept: AtomicU64,
-    evicted: AtomicU64,
-    corrupt: AtomicU64,
-    dropped: AtomicU64,
-    failing: AtomicBool,
-}
-
 /// What the writer thread, readers and the store share.
 #[derive(Debug)]
 struct Inner {
@@ -110,37 +99,6 @@ struct Inner {
 pub struct DiskStore {
     inner: Arc<Inner>,
     writer: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What a disk level holds and has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskStats {
-    /// Objects in the index.
-    pub objects: u64,
-    /// Bytes of all files, and what is set aside for those being written.
-    pub bytes: u64,
-    /// Look-ups that found an object here.
-    pub hits: u64,
-    /// Look-ups that did not.
-    pub misses: u64,
-    /// Objects written.
-    pub written: u64,
-    /// Objects written again because they were used when their segment had to go.
-    pub kept: u64,
-    /// Objects removed for want of room.
-    pub evicted: u64,
-    /// Records whose bytes were not what was written, and failed reads.
-    pub corrupt: u64,
-    /// Objects not written: the writer was behind, or the disk failed.
-    pub dropped: u64,
-    /// Bytes waiting to be written.
-    pub queued_bytes: u64,
-    /// Memory that the index takes, in bytes.
-    pub index_bytes: u64,
-    /// Segment files.
-    pub segments: u64,
-    /// Writing fails at present.
-    pub failing: bool,
 }
 
 /// An owned [`Target`], without the URL: a purge takes the whole group.
@@ -214,27 +172,6 @@ impl DiskStore {
         tracing::info!(folder = %options.folder.display(), objects = inner.index.objects(),
             bytes = rebuilt.used, "disk level of a cache opened");
         Ok(DiskStore { inner, writer: Mutex::new(Some(writer)) })
-    }
-
-    /// Figures.
-    pub fn stats(&self) -> DiskStats {
-        let c = &self.inner.counters;
-        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        DiskStats {
-            objects: self.inner.index.objects(),
-            bytes: get(&c.bytes),
-            hits: get(&c.hits),
-            misses: get(&c.misses),
-            written: get(&c.written),
-            kept: get(&c.kept),
-            evicted: get(&c.evicted),
-            corrupt: get(&c.corrupt),
-            dropped: get(&c.dropped),
-            queued_bytes: self.inner.queue.bytes(),
-            index_bytes: self.inner.index.memory_bytes(),
-            segments: self.inner.segments.len() as u64,
-            failing: c.failing.load(Ordering::Relaxed),
-        }
     }
 
     /// Longest body this level takes, in bytes.
@@ -325,60 +262,6 @@ impl DiskStore {
         self.ask(|reply| Job::Purge(purging, reply)).await.unwrap_or_default()
     }
 
-    /// A file for a large body of so many bytes, if that is known.
-    pub(super) async fn open_part(&self, body_bytes: Option<u64>) -> io::Result<Part> {
-        let bytes = Part::bytes_with(body_bytes.unwrap_or(PART_STEP_BYTES), PART_META_BYTES);
-        let opened = self.ask(|reply| Job::Open(bytes, reply)).await;
-        opened.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
-    }
-
-    /// Writes to it, away from threads that serve.
-    pub(super) async fn write_part(&self, mut part: Part, pieces: Vec<Bytes>) -> Result<Part, Part> {
-        let more: u64 = pieces.iter().map(|p| p.len() as u64).sum();
-        let needed = Part::bytes_with(part.written + more, PART_META_BYTES);
-        if needed > part.granted {
-            let step = (needed - part.granted).max(PART_STEP_BYTES);
-            if self.ask(|reply| Job::Grow(step, reply)).await != Some(true) {
-                return Err(part);
-            }
-            part.granted += step;
-        }
-        let inner = Arc::clone(&self.inner);
-        let written = tokio::task::spawn_blocking(move || {
-            match pieces.iter().try_for_each(|p| part.write(&inner.files, p)) {
-                Ok(()) => Ok(part),
-                Err(error) => {
-                    tracing::warn!(%error, "a large object cannot be written to disk");
-                    Err(part)
-                }
-            }
-        });
-        match written.await {
-            Ok(result) => result,
-            // The runtime is ending; nothing can be handed back, and the file goes at the next start.
-            Err(_) => std::future::pending().await,
-        }
-    }
-
-    /// Makes a whole large body findable; gives its entry.
-    pub(super) async fn commit(&self, commit: Commit) -> Option<Entry> {
-        let commit = Box::new(commit);
-        self.ask(|reply| Job::Commit(commit, reply)).await.flatten()
-    }
-
-    /// Gives a large body up.
-    pub(super) fn discard(&self, part: Part) {
-        self.inner.counters.dropped.fetch_add(1, Ordering::Relaxed);
-        self.inner.queue.push(Job::Discard(part));
-    }
-
-    /// Takes one object out, for it turned out to be void.
-    pub(super) fn remove(&self, entry: &Entry) {
-        if self.inner.index.remove(entry) {
-            self.inner.queue.push(Job::Kill(vec![*entry]));
-        }
-    }
-
     /// Whether an entry still is what its slot has.
     pub(super) fn is_current(&self, entry: &Entry) -> bool {
         self.inner.index.exact(&entry.id()).is_some_and(|e| e.seq == entry.seq)
@@ -415,11 +298,6 @@ impl Drop for DiskStore {
         }
     }
 }
-
-/// What a growing body is given at a time, in bytes.
-const PART_STEP_BYTES: u64 = 8 << 20;
-/// What is set aside for its key and header, in bytes.
-const PART_META_BYTES: u64 = 64 << 10;
 
 /// Each segment is an open file: asks for as many as there may be, as far as the system lets us.
 fn raise_file_limit(files: u64) {

@@ -92,9 +92,11 @@ impl Worker {
             Job::Discard(part) => self.discard(&part),
             Job::Clear(reply) => {
                 self.clear();
-                drop(reply.send(()));
+                let _ = reply.send(());
             }
-            Job::Flush(reply) => drop(reply.send(())),
+            Job::Flush(reply) => {
+                let _ = reply.send(());
+            }
         }
     }
 
