@@ -109,9 +109,11 @@ impl MemoryWriter {
     /// Counts what came; gives up keeping it where it is too much.
     async fn count(&mut self, bytes: u64, settled: Vec<Bytes>) {
         self.charged += bytes;
-        let room = self.inner.charge(bytes);
-        if room && !settled.is_empty() && !self.refused && self.is_large() {
+        let mut room = self.inner.charge(bytes);
+        if !settled.is_empty() && !self.refused && self.is_large() {
             self.spill(settled).await;
+            // What went on to the file is off the count.
+            room = room || self.inner.make_room();
         }
         if !self.kept {
             return;

@@ -100,9 +100,14 @@ pub async fn piece(body: &FileBody, at: u64, end: u64) -> Result<Bytes, Bad> {
 }
 
 impl DiskStore {
+    /// What a growing body is given at a time, in bytes: little enough that several fit.
+    fn step_bytes(&self) -> u64 {
+        (self.inner.limits.size_bytes / 16).min(PART_STEP_BYTES)
+    }
+
     /// A file for a large body of so many bytes, if that is known.
     pub async fn open_part(&self, body_bytes: Option<u64>) -> io::Result<Part> {
-        let bytes = Part::bytes_with(body_bytes.unwrap_or(PART_STEP_BYTES), PART_META_BYTES);
+        let bytes = Part::bytes_with(body_bytes.unwrap_or(self.step_bytes()), PART_META_BYTES);
         let opened = self.ask(|reply| Job::Open(bytes, reply)).await;
         opened.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
     }
@@ -112,7 +117,7 @@ impl DiskStore {
         let more: u64 = pieces.iter().map(|p| p.len() as u64).sum();
         let needed = Part::bytes_with(part.written + more, PART_META_BYTES);
         if needed > part.granted {
-            let step = (needed - part.granted).max(PART_STEP_BYTES);
+            let step = (needed - part.granted).max(self.step_bytes());
             if self.ask(|reply| Job::Grow(step, reply)).await != Some(true) {
                 return Err(part);
             }
@@ -148,7 +153,7 @@ impl DiskStore {
     }
 }
 
-/// What a growing body is given at a time, in bytes.
+/// And not more than this, in bytes.
 const PART_STEP_BYTES: u64 = 8 << 20;
 /// What is set aside for its key and header, in bytes.
 const PART_META_BYTES: u64 = 64 << 10;
