@@ -38,7 +38,8 @@ pub fn status(edge: &Edge, last: &Last) -> Value {
         .map(|(name, store)| {
             let st = store.adapter.store().stats();
             let disk = store.adapter.store().disk().map(|d| disk(&d.stats()));
-            let mut about = json!({ "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purged": st.purged });
+            let mut about =
+                json!({ "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purged": st.purged });
             if let (Some(disk), Value::Object(fields)) = (disk, &mut about) {
                 fields.insert("disk".to_owned(), disk);
             }

@@ -304,7 +304,8 @@ mod tests {
         let c: Cache = serde_yaml::from_str("{ memory: { size: 1MiB }, disk: { path: /x, size: 20GiB } }").unwrap();
         assert_eq!(c.disk.map(|d| (d.size, d.admission)), Some((Size::mib(20 << 10), Admission::SecondRequest)));
         assert!(serde_yaml::from_str::<Cache>("{ memory: { size: 1MiB }, disk: { path: /x } }").is_err());
-        let e = serde_yaml::from_str::<Cache>("{ memory: { size: 1MiB }, disk: { path: /x, size: 1GiB, admission: all } }");
+        let e =
+            serde_yaml::from_str::<Cache>("{ memory: { size: 1MiB }, disk: { path: /x, size: 1GiB, admission: all } }");
         assert!(e.unwrap_err().to_string().contains("second_request"));
         assert!(serde_yaml::from_str::<Cache>("{ max_object_size: 1MiB }").is_err());
     }

@@ -35,15 +35,16 @@ struct State {
     spill: Option<Spill>,
 }
 
-/// The part of a body that is in a file.
+/// The part of a body that is in a file; `window` pieces of it stay in memory for followers that are near its end.
 #[derive(Debug)]
 struct Spill {
     segment: Arc<Segment>,
     sums: Vec<u64>,
+    window: usize,
 }
 
-/// Pieces of a body in a file that stay in memory for followers that are near its end: 2 MiB.
-const WINDOW_CHUNKS: usize = 8;
+/// At most so many: 2 MiB.
+const WINDOW_CHUNKS_MAX: u64 = 8;
 
 /// What a follower finds at its place.
 enum Piece {
@@ -180,10 +181,14 @@ impl Fill {
     }
 
     /// More of the body is in this file, with these checksums; what nobody near needs in memory is let go. Says how
-    /// many bytes were let go so far.
-    pub fn spilled(&self, segment: &Arc<Segment>, sums: &[u64]) -> u64 {
+    /// many bytes were let go so far. About `window_bytes` are kept for those who are near.
+    pub fn spilled(&self, segment: &Arc<Segment>, sums: &[u64], window_bytes: u64) -> u64 {
         let mut s = self.state();
-        let spill = s.spill.get_or_insert_with(|| Spill { segment: Arc::clone(segment), sums: Vec::new() });
+        let spill = s.spill.get_or_insert_with(|| {
+            let chunks = (window_bytes / CHUNK_BYTES as u64).clamp(1, WINDOW_CHUNKS_MAX);
+            let window = usize::try_from(chunks).unwrap_or(1);
+            Spill { segment: Arc::clone(segment), sums: Vec::new(), window }
+        });
         spill.sums.extend_from_slice(sums);
         s.release();
         s.released * CHUNK_BYTES as u64
@@ -219,7 +224,7 @@ impl State {
             let chunk = CHUNK_BYTES as u64;
             let in_file = spill.sums.len() as u64 * disk::BLOCK / chunk;
             let read = self.slowest().map_or(u64::MAX, |at| at / chunk);
-            while self.released < in_file && (self.released < read || self.chunks.len() > WINDOW_CHUNKS) {
+            while self.released < in_file && (self.released < read || self.chunks.len() > spill.window) {
                 if self.chunks.pop_front().is_none() {
                     break;
                 }

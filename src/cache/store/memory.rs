@@ -152,6 +152,8 @@ impl MemoryStore {
 
     /// Tells the level below that an object was asked for again; `slot` is its own or the primary one of its key.
     pub(super) fn offer(&self, slot: &Slot<'_>, object: &Arc<Object>) {
+        // Offered once: what is not taken then is offered again when it is evicted.
+        object.offered();
         let Some(disk) = self.inner.below.disk.load_full() else { return };
         let in_primary = self.peek(&Slot { variance: None, ..*slot }).is_some_and(|o| Arc::ptr_eq(&o, object));
         let variance = slot.variance.or(object.head().variance);

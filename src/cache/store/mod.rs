@@ -4,9 +4,9 @@
 //! first variant seen; its `Vary` says how to find the others. All slots of one URL share a group.
 
 pub mod adapter;
-pub mod disk;
 #[cfg(test)]
 mod conformance;
+pub mod disk;
 mod fill;
 mod head;
 pub mod memory;

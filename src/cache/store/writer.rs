@@ -90,7 +90,8 @@ impl MemoryWriter {
         let Some(part) = spill.part.take() else { return false };
         match spill.disk.write_part(part, chunks).await {
             Ok(part) => {
-                let released = self.fill.spilled(&part.segment, part.sums_from(self.fill.sums()));
+                let window = self.inner.below.spill_bytes;
+                let released = self.fill.spilled(&part.segment, part.sums_from(self.fill.sums()), window);
                 let more = released.saturating_sub(self.refunded).min(self.charged);
                 self.refunded = released;
                 self.charged -= more;
@@ -144,12 +145,18 @@ impl MemoryWriter {
         let place = Place { hash, variance: variance.or(fill.head().variance), primary: variance.is_none() };
         let bytes = part.written;
         let (key, head, void) = (Arc::clone(fill.key()), Head::clone(fill.head()), Arc::clone(fill.void()));
+        // What memory has in the slot is older, and so is what may be found on disk until the commit: once before, so
+        // that nothing of it is written after, and once after, for what was taken into memory meanwhile.
+        self.replace_below();
         let stored = disk.commit(Commit { part, place, key, head, void }).await;
-        // What memory has in the slot is older.
-        let gone = stored.and_then(|_| self.inner.shard(group_of(fill.hash())).replace_below(fill));
-        self.inner.forget(gone);
+        self.replace_below();
         self.end(last);
         Ok(if stored.is_some() { bytes } else { 0 })
+    }
+
+    fn replace_below(&self) {
+        let gone = self.inner.shard(group_of(self.fill.hash())).replace_below(&self.fill);
+        self.inner.forget(gone);
     }
 
     fn end(&mut self, last: Option<Bytes>) {

@@ -82,7 +82,12 @@ impl Inner {
             Bad::Gone | Bad::WouldBlock => {}
             Bad::Corrupt(what) => {
                 self.counters.corrupt.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(segment = entry.segment, at = entry.at(), what, "a stored object is damaged: it is a miss");
+                tracing::warn!(
+                    segment = entry.segment,
+                    at = entry.at(),
+                    what,
+                    "a stored object is damaged: it is a miss"
+                );
             }
             Bad::Io(error) => {
                 self.counters.corrupt.fetch_add(1, Ordering::Relaxed);

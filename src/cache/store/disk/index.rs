@@ -4,8 +4,8 @@
 //! A varying object is filed under its own variance whatever slot it was stored in, so that there is one entry for each
 //! variant; the primary slot then holds an alias that only names the variant.
 
-use super::super::Target;
 use super::super::super::key::group_of;
+use super::super::Target;
 use super::format::Listed;
 use hashbrown::HashTable;
 use pingora_cache::key::HashBinary;
@@ -242,7 +242,8 @@ impl Index {
         let mut table = self.shard(old.group);
         let Some(at) = table.find_mut(old.group, |e| e.is(&old.id()) && e.seq == old.seq) else { return false };
         *at = Entry { uses: at.uses, ..new };
-        if let Some(alias) = table.find_mut(old.group, |e| e.is(&old.id().primary()) && e.alias && e.place == old.variant)
+        if let Some(alias) =
+            table.find_mut(old.group, |e| e.is(&old.id().primary()) && e.alias && e.place == old.variant)
         {
             alias.seq = new.seq;
         }

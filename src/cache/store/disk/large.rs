@@ -1,12 +1,12 @@
 //! A large body on its way to a segment of its own: written as it comes, block by block with a checksum each.
 
+use super::DiskStore;
 use super::files::Files;
 use super::format::{self, BLOCK, BLOCK_BYTES, OWN_BODY_AT};
 use super::index::Entry;
 use super::queue::{Commit, Job};
 use super::record::{Bad, FileBody};
 use super::segment::{Io, Segment};
-use super::DiskStore;
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -124,15 +124,14 @@ impl DiskStore {
             part.granted += step;
         }
         let inner = Arc::clone(&self.inner);
-        let written = tokio::task::spawn_blocking(move || {
-            match pieces.iter().try_for_each(|p| part.write(&inner.files, p)) {
+        let written =
+            tokio::task::spawn_blocking(move || match pieces.iter().try_for_each(|p| part.write(&inner.files, p)) {
                 Ok(()) => Ok(part),
                 Err(error) => {
                     tracing::warn!(%error, "a large object cannot be written to disk");
                     Err(part)
                 }
-            }
-        });
+            });
         match written.await {
             Ok(result) => result,
             // The runtime is ending; nothing can be handed back, and the file goes at the next start.

@@ -34,7 +34,6 @@ mod work;
 
 pub use files::FolderError;
 pub use find::DiskReader;
-pub use stats::DiskStats;
 pub(super) use find::LoadedBody;
 pub(super) use format::{BLOCK, OWN_BODY_AT};
 pub(super) use index::{Entry, SlotId};
@@ -42,6 +41,7 @@ pub(super) use large::{Part, piece};
 pub(super) use queue::{Commit, Place};
 pub(super) use record::FileBody;
 pub(super) use segment::Segment;
+pub use stats::DiskStats;
 
 use super::{Head, Object, Purge, Slot, Target};
 use crate::base::clock::Clock;
@@ -199,8 +199,6 @@ impl DiskStore {
     pub(super) fn asked(&self, place: &Place, object: &Arc<Object>) {
         if self.inner.index.exact(&place.id()).is_none() {
             self.offer(place, object);
-        } else {
-            object.offered();
         }
     }
 

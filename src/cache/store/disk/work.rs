@@ -297,10 +297,10 @@ fn no_space(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) && e.raw_os_error().is_some()
 }
 
-/// Only so that a part that nobody waits for is not forgotten.
 impl Drop for Worker {
     fn drop(&mut self) {
         self.inner.queue.close();
+        // Whoever waits for an answer gets none, rather than waiting for ever.
+        while self.inner.queue.next().is_some() {}
     }
 }
-

@@ -66,7 +66,8 @@ async fn foreign_and_empty_files_do_not_keep_it_from_starting() {
     std::fs::write(dir.path().join("0000fffe.seg"), vec![0; 5_000]).unwrap();
     std::fs::write(dir.path().join("0000fffd.part"), "half").unwrap();
     assert_eq!(served(&open(dir.path())).await, 18);
-    let names: Vec<_> = segments(dir.path()).iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    let names: Vec<_> =
+        segments(dir.path()).iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect();
     assert!(names.iter().all(|n| !n.starts_with("0000ff")), "{names:?}");
     assert!(dir.path().join("notes.txt").exists() && !dir.path().join("0000fffd.part").exists());
 }

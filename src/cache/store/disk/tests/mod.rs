@@ -10,8 +10,8 @@ use super::super::{Head, Purge, Store, Target, Writer};
 use super::*;
 use crate::cache::purge::Filed;
 use bytes::Bytes;
-use std::path::Path;
 use http::HeaderMap;
+use std::path::Path;
 use std::time::SystemTime;
 use tempfile::TempDir;
 
@@ -109,7 +109,8 @@ async fn a_restart_keeps_every_object_exactly() {
     let first = open(dir.path());
     let wanted = full_head();
     for size in sizes {
-        put_head(&first.store, &slot(&key("a.test", &format!("/{size}"), None), None), wanted.clone(), &body(size)).await;
+        put_head(&first.store, &slot(&key("a.test", &format!("/{size}"), None), None), wanted.clone(), &body(size))
+            .await;
     }
     for kill in [true, false] {
         let copy = killed(&first).await;
@@ -124,7 +125,10 @@ async fn a_restart_keeps_every_object_exactly() {
             let k = key("a.test", &format!("/{size}"), None);
             let found = second.store.find(&slot(&k, None)).await.unwrap().unwrap();
             let got = &found.head;
-            assert_eq!((got.fresh_until, got.created, got.provenance), (wanted.fresh_until, wanted.created, wanted.provenance));
+            assert_eq!(
+                (got.fresh_until, got.created, got.provenance),
+                (wanted.fresh_until, wanted.created, wanted.provenance)
+            );
             assert_eq!((got.epoch, got.swr_secs, got.sie_secs), (wanted.epoch, wanted.swr_secs, wanted.sie_secs));
             assert_eq!((&got.filed, got.variance, &got.vary), (&wanted.filed, wanted.variance, &wanted.vary));
             assert_eq!((got.length, got.header.get_reason_phrase()), (Some(size as u64), Some("Fine")));

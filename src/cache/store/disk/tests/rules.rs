@@ -171,7 +171,9 @@ async fn a_large_body_needs_no_memory() {
     writer.write(Bytes::from(body(1_000_000))).await.unwrap();
     drop(writer);
     opened.disk.flush().await;
-    assert!(std::fs::read_dir(dir.path()).unwrap().all(|e| !e.unwrap().file_name().to_string_lossy().ends_with("part")));
+    assert!(
+        std::fs::read_dir(dir.path()).unwrap().all(|e| !e.unwrap().file_name().to_string_lossy().ends_with("part"))
+    );
     assert_eq!(get(&opened.store, &slot(&k, None)).await.unwrap(), whole);
     // A purge meanwhile voids it.
     let mut writer = opened.store.begin(&slot(&k, None), head(&[])).await.unwrap();
