@@ -15,7 +15,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// The format's version; files of another are removed.
 pub const VERSION: u32 = 1;
 /// A segment's header, in bytes.
-pub const SEGMENT_HEADER_BYTES: u64 = 64;
+pub const SEGMENT_HEADER_LEN: usize = 64;
+/// The same, as a file offset.
+pub const SEGMENT_HEADER_BYTES: u64 = SEGMENT_HEADER_LEN as u64;
 /// A record's header, in bytes.
 pub const RECORD_HEADER_BYTES: usize = 128;
 /// Where the body begins in a segment of its own.

@@ -22,7 +22,7 @@ pub struct Part {
     /// Bytes of the disk's bound that are set aside for it.
     pub granted: u64,
     sums: Vec<u64>,
-    block: Xxh3,
+    block: Box<Xxh3>,
     in_block: usize,
 }
 
@@ -83,8 +83,8 @@ impl Part {
     }
 }
 
-fn hasher(segment: &Segment, block: u64) -> Xxh3 {
-    Xxh3::with_seed(format::seed(segment.nonce, OWN_BODY_AT + block * BLOCK))
+fn hasher(segment: &Segment, block: u64) -> Box<Xxh3> {
+    Box::new(Xxh3::with_seed(format::seed(segment.nonce, OWN_BODY_AT + block * BLOCK)))
 }
 
 /// A piece of a file's body, read in whatever way is cheaper.

@@ -1,7 +1,7 @@
 //! Segment files: open once, shared by all who read, unlinked while readers go on.
 
 use super::files::Files;
-use super::format::{self, DEAD, ENTRY_BYTES, Listed, SEGMENT_HEADER_BYTES, TRAILER_BYTES};
+use super::format::{self, DEAD, ENTRY_BYTES, Listed, SEGMENT_HEADER_LEN, TRAILER_BYTES};
 use bytes::{Bytes, BytesMut};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::collections::HashMap;
@@ -69,7 +69,7 @@ impl Segment {
     /// One that is there; an error of kind `InvalidData` when its header is not what it should be.
     pub fn open(files: &Files, id: u32, bytes: u64) -> io::Result<Self> {
         let file = files.open_file(&name(id))?;
-        let mut head = [0; SEGMENT_HEADER_BYTES as usize];
+        let mut head = [0; SEGMENT_HEADER_LEN];
         file.read_exact_at(&mut head, 0)?;
         match format::read_segment_header(&head) {
             Some((own, nonce)) if own == id => Ok(Segment { id, nonce, file, charged: AtomicU64::new(bytes) }),

@@ -133,7 +133,7 @@ impl Worker {
     /// Appends; a full disk is given one chance by freeing the oldest segment.
     fn write(&mut self, draft: &Draft, body: &Body<'_>) -> Option<Entry> {
         let mut done = self.append(draft, body);
-        if done.as_ref().is_err_and(|e| no_space(e)) {
+        if done.as_ref().is_err_and(no_space) {
             self.undo();
             if let Some(oldest) = self.order.pop_front() {
                 self.evict(oldest, 0);

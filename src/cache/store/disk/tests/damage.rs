@@ -98,7 +98,7 @@ async fn files_damaged_while_it_runs_give_misses() {
     }
     let left = served(&opened).await;
     let stats = opened.disk.stats();
-    assert!(left < 18 && stats.corrupt as usize >= 18 - left, "{left} {stats:?}");
+    assert!(left < 18 && stats.corrupt >= (18 - left) as u64, "{left} {stats:?}");
     // It goes on: writes, evicts the damaged ones, serves.
     for i in 0..80 {
         put(&opened.store, &slot(&key("b.test", &format!("/{i}"), None), None), &body(240_000)).await;
