@@ -1,6 +1,7 @@
 //! What a gateway says about itself: `GET /status`, and gauges that are read when metrics are.
 
 use crate::cache::store::Store;
+use crate::cache::store::disk::DiskStats;
 use crate::plan::HttpStore;
 use crate::proxy::Edge;
 use prometheus::IntGaugeVec;
@@ -37,10 +38,14 @@ pub fn status(edge: &Edge, last: &Last) -> Value {
         .into_iter()
         .map(|(name, store)| {
             let st = store.adapter.store().stats();
-            (
-                name,
-                json!({ "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purge": purges(store) }),
-            )
+            let disk = store.adapter.store().disk().map(|d| disk(&d.stats()));
+            let mut about = json!({
+                "objects": st.objects, "bytes": st.bytes, "evictions": st.evictions, "purge": purges(store),
+            });
+            if let (Some(disk), Value::Object(fields)) = (disk, &mut about) {
+                fields.insert("disk".to_owned(), disk);
+            }
+            (name, about)
         })
         .collect();
     let auth: serde_json::Map<String, Value> =
@@ -61,6 +66,17 @@ pub fn status(edge: &Edge, last: &Last) -> Value {
 fn purges(store: &HttpStore) -> Value {
     let book = store.book();
     json!({ "generation": book.generation(), "rules": book.rules(), "reclaimed": book.reclaimed() })
+}
+
+fn disk(d: &DiskStats) -> Value {
+    let mut about = json!({
+        "objects": d.objects, "bytes": d.bytes, "segments": d.segments, "queued_bytes": d.queued_bytes,
+        "index_bytes": d.index_bytes, "failing": d.failing,
+    });
+    if let Value::Object(fields) = &mut about {
+        fields.extend(d.events().map(|(event, n)| (event.to_owned(), json!(n))));
+    }
+    about
 }
 
 /// What caches answered instead of models, since the start.
@@ -110,6 +126,7 @@ pub fn refresh_gauges(edge: &Edge) {
         set(&m.purge_rules, &name, store.book().rules());
         set(&m.cache_reclaimed, &name, store.book().reclaimed());
     }
+    disk_gauges(edge);
     for g in [&m.ai.semantic, &m.ai.semantic_bypasses, &m.ai.semantic_vetoes] {
         g.reset();
     }
@@ -120,5 +137,22 @@ pub fn refresh_gauges(edge: &Edge) {
         }
         s.bypasses.iter().for_each(|(why, n)| set(&m.ai.semantic_bypasses, &[&name, why], *n));
         s.vetoes.iter().for_each(|(guard, n)| set(&m.ai.semantic_vetoes, &[&name, guard], *n));
+    }
+}
+
+fn disk_gauges(edge: &Edge) {
+    let m = &edge.shared.metrics;
+    for g in [&m.disk_bytes, &m.disk_objects, &m.disk_failing, &m.disk_events] {
+        g.reset();
+    }
+    let set = |g: &IntGaugeVec, labels: &[&str], v: u64| {
+        g.with_label_values(labels).set(i64::try_from(v).unwrap_or(i64::MAX));
+    };
+    for (name, store) in edge.shared.stores.all() {
+        let Some(d) = store.adapter.store().disk().map(|d| d.stats()) else { continue };
+        set(&m.disk_bytes, &[&name], d.bytes);
+        set(&m.disk_objects, &[&name], d.objects);
+        set(&m.disk_failing, &[&name], u64::from(d.failing));
+        d.events().iter().for_each(|(event, n)| set(&m.disk_events, &[&name, event], *n));
     }
 }

@@ -3,7 +3,7 @@
 use super::judge::{Asks, HitVerdict, Stored, judge_hit};
 use super::key::Key;
 use super::store::Object;
-use super::store::memory::MemoryStore;
+use super::store::tiered::TieredStore;
 use http::{HeaderMap, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Hit {
 
 /// Tries the fast path for a request that [`super::rules::may_use`] let through. `None` sends it the ordinary way, which
 /// handles ranges, stale objects, fills in flight and everything else.
-pub fn try_hit(store: &MemoryStore, req: &RequestHeader, key: &Key, now: SystemTime) -> Option<Hit> {
+pub fn try_hit(store: &TieredStore, req: &RequestHeader, key: &Key, now: SystemTime) -> Option<Hit> {
     let headers = &req.headers;
     if headers.contains_key(header::RANGE) || headers.contains_key(header::IF_RANGE) {
         return None;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 /// One store: `caches: { main: { memory: { size: 512MiB }, max_object_size: 64MiB } }`.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -14,7 +15,11 @@ use std::fmt;
 pub struct Cache {
     /// The level kept in memory.
     pub memory: MemoryLevel,
-    /// Bodies larger than this are passed on without being stored (default 64MiB, never more than the memory size).
+    /// A second level on disk, which outlives a restart.
+    #[serde(default)]
+    pub disk: Option<DiskLevel>,
+    /// Bodies larger than this are passed on without being stored (default 64MiB; never more than the memory size or,
+    /// with a disk level, a quarter of that).
     #[serde(default = "max_object_size")]
     pub max_object_size: Size,
 }
@@ -25,6 +30,30 @@ pub struct Cache {
 pub struct MemoryLevel {
     /// Upper bound of all it holds: bodies, headers, keys and book-keeping, objects still being written included.
     pub size: Size,
+}
+
+/// The disk level of a store: what memory cannot hold, and what is to outlive a restart.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskLevel {
+    /// A folder; the files stand in a folder of the store's name below it, which belongs to one process.
+    pub path: PathBuf,
+    /// Upper bound of all its files, at least 16MiB. A change needs a restart.
+    pub size: Size,
+    /// Which objects are written. A change needs a restart.
+    #[serde(default)]
+    pub admission: Admission,
+}
+
+/// Which objects are written to disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Admission {
+    /// Those asked for a second time: what is asked for only once costs no write.
+    #[default]
+    SecondRequest,
+    /// All.
+    Always,
 }
 
 fn max_object_size() -> Size {
@@ -305,10 +334,16 @@ mod tests {
     }
 
     #[test]
-    fn a_store_needs_a_size_and_knows_no_disk_yet() {
+    fn a_store_needs_a_size_and_may_have_a_disk() {
         let c: Cache = serde_yaml::from_str("{ memory: { size: 512MiB } }").unwrap();
         assert_eq!(c.max_object_size, Size::mib(64));
+        assert!(c.disk.is_none());
+        let c: Cache = serde_yaml::from_str("{ memory: { size: 1MiB }, disk: { path: /x, size: 20GiB } }").unwrap();
+        assert_eq!(c.disk.map(|d| (d.size, d.admission)), Some((Size::mib(20 << 10), Admission::SecondRequest)));
         assert!(serde_yaml::from_str::<Cache>("{ memory: { size: 1MiB }, disk: { path: /x } }").is_err());
+        let e =
+            serde_yaml::from_str::<Cache>("{ memory: { size: 1MiB }, disk: { path: /x, size: 1GiB, admission: all } }");
+        assert!(e.unwrap_err().to_string().contains("second_request"));
         assert!(serde_yaml::from_str::<Cache>("{ max_object_size: 1MiB }").is_err());
     }
 

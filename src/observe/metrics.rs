@@ -42,6 +42,14 @@ pub struct Metrics {
     pub cache_misses: IntGaugeVec,
     /// Objects stored, by HTTP cache.
     pub cache_stored: IntGaugeVec,
+    /// Disk levels: bytes of all files, by HTTP cache.
+    pub disk_bytes: IntGaugeVec,
+    /// Disk levels: objects, by HTTP cache.
+    pub disk_objects: IntGaugeVec,
+    /// Disk levels: 1 while writing fails, by HTTP cache.
+    pub disk_failing: IntGaugeVec,
+    /// Disk levels: what happened, by HTTP cache and event.
+    pub disk_events: IntGaugeVec,
     /// Purges, by kind, who asked and result.
     pub purges: IntCounterVec,
     /// Purge rules held, by HTTP cache.
@@ -140,6 +148,15 @@ pub const FAMILIES: &[Family] = &[
     family(Gauge, "sluicegate_cache_hits", "Look-ups that found an object, since the cache was made", &["cache"]),
     family(Gauge, "sluicegate_cache_misses", "Look-ups that did not, since the cache was made", &["cache"]),
     family(Gauge, "sluicegate_cache_stored", "Objects stored since the cache was made", &["cache"]),
+    family(Gauge, "sluicegate_cache_disk_bytes", "Bytes of all files of the disk level", &["cache"]),
+    family(Gauge, "sluicegate_cache_disk_objects", "Objects on disk", &["cache"]),
+    family(Gauge, "sluicegate_cache_disk_failing", "1 while writing to disk fails", &["cache"]),
+    family(
+        Gauge,
+        "sluicegate_cache_disk_events",
+        "Since the start: hit, miss, written, kept, evicted, corrupt, dropped",
+        &["cache", "event"],
+    ),
     family(Counter, "sluicegate_purges_total", "Purges: what, who asked, result", &["kind", "by", "result"]),
     family(Gauge, "sluicegate_purge_rules", "Purge rules that look-ups check", &["cache"]),
     family(Gauge, "sluicegate_cache_reclaimed", "Purged objects thrown out since the cache was made", &["cache"]),
@@ -230,6 +247,10 @@ impl Metrics {
             cache_hits: g(&r, "sluicegate_cache_hits")?,
             cache_misses: g(&r, "sluicegate_cache_misses")?,
             cache_stored: g(&r, "sluicegate_cache_stored")?,
+            disk_bytes: g(&r, "sluicegate_cache_disk_bytes")?,
+            disk_objects: g(&r, "sluicegate_cache_disk_objects")?,
+            disk_failing: g(&r, "sluicegate_cache_disk_failing")?,
+            disk_events: g(&r, "sluicegate_cache_disk_events")?,
             purges: c(&r, "sluicegate_purges_total")?,
             purge_rules: g(&r, "sluicegate_purge_rules")?,
             cache_reclaimed: g(&r, "sluicegate_cache_reclaimed")?,

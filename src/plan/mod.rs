@@ -2,6 +2,7 @@
 //! log entry; a reload never changes a request under way.
 
 pub mod compile;
+mod disk;
 pub mod listener;
 mod organs;
 pub mod router;
@@ -19,7 +20,7 @@ use crate::cache::predict::Known;
 use crate::cache::purge::Book;
 use crate::cache::purge::sweep::Sweep;
 use crate::cache::store::adapter::Adapter;
-use crate::cache::store::memory::MemoryStore;
+use crate::cache::store::tiered::TieredStore;
 use crate::compress::RouteCompress;
 use crate::compress::whole::Precoded;
 use crate::config::ai::AiRoute;
@@ -122,8 +123,8 @@ pub struct RouteStore {
 
 /// An HTTP cache as Pingora wants it: for ever. Made once for each configuration of it, in `organs.rs`.
 pub struct HttpStore {
-    /// The memory level.
-    pub adapter: Adapter<MemoryStore>,
+    /// Both levels.
+    pub adapter: Adapter<TieredStore>,
     /// Collapses identical requests in flight.
     pub lock: Box<CacheKeyLockImpl>,
     /// URLs whose answers are known not to be stored: nobody waits for those.

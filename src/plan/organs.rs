@@ -8,14 +8,18 @@ use crate::ai::exact::ExactCache;
 use crate::ai::{AnswerCache, Gateway, Semantic, adapter, price};
 use crate::auth::jwks::{DOCUMENT_BYTES_MAX, JwksSource, split_url};
 use crate::auth::jwt::JwtVerifier;
+use crate::base::clock::Clock;
 use crate::base::ids;
 use crate::bot::lists::Lists;
 use crate::bot::verify::{DnsVerifier, SystemDns};
 use crate::cache::RouteCache;
 use crate::cache::hints::Hints;
 use crate::cache::predict::Known;
+use crate::cache::purge::Book;
 use crate::cache::store::adapter::Adapter;
-use crate::cache::store::memory::{Limits as StoreLimits, MemoryStore};
+use crate::cache::store::disk::DiskStore;
+use crate::cache::store::memory::Limits as StoreLimits;
+use crate::cache::store::tiered::TieredStore;
 use crate::config::Config;
 use crate::config::ai::{AiRoute, PriceList};
 use crate::config::cache as yaml_cache;
@@ -144,9 +148,21 @@ impl Making<'_> {
                 self.fault(format!("caches.{name}.memory.size"), "at least 1MiB");
                 continue;
             }
+            let disk = match super::disk::open(name, cache, self.base, self.shared) {
+                Ok(disk) => disk,
+                Err((key, message)) => {
+                    self.fault(format!("caches.{name}.disk{key}"), message);
+                    continue;
+                }
+            };
             let clock = self.shared.clock.clone();
-            let make = || Ok::<_, ()>(open_store(cache, clock));
-            if let Ok(s) = self.shared.stores.get(name, cache, make) {
+            let make = || Ok::<_, ()>(open_store(cache, clock, disk.as_deref()));
+            // What memory holds goes by the purges of the disk below it: another opening of that is another store.
+            let made_from = (cache, disk.as_ref().map(|d| d.opened()));
+            if let Ok(s) = self.shared.stores.get(name, &made_from, make) {
+                if let Some(disk) = disk {
+                    s.adapter.store().attach(disk);
+                }
                 out.insert(name.clone(), s);
             }
         }
@@ -338,12 +354,13 @@ impl Making<'_> {
 }
 
 /// The one place where an HTTP cache is given away for ever: Pingora keeps references to its storage without an owner.
-fn open_store(cache: &yaml_cache::Cache, clock: crate::base::clock::Clock) -> &'static HttpStore {
+fn open_store(cache: &yaml_cache::Cache, clock: Clock, disk: Option<&DiskStore>) -> &'static HttpStore {
+    let book = disk.map_or_else(|| Arc::new(Book::new(clock.clone())), |d| Arc::clone(d.book()));
     let capacity_bytes = cache.memory.size.0;
-    let limits = StoreLimits { capacity_bytes, object_bytes_max: cache.max_object_size.0.min(capacity_bytes) };
+    let limits = StoreLimits { capacity_bytes, object_bytes_max: cache.max_object_size.0 };
     let lock: Box<CacheKeyLockImpl> = Box::new(CacheLock::new(LOCK_AGE_MAX));
     let coders = Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    let adapter = Adapter::new(MemoryStore::new(limits, clock));
+    let adapter = Adapter::new(TieredStore::new(limits, clock, book));
     Box::leak(Box::new(HttpStore {
         adapter,
         lock,

@@ -81,7 +81,7 @@ fn model_files(o: &OnnxOptions) -> Result<(), EmbedError> {
 }
 
 /// Whether a folder is there and writable, or can be made.
-fn can_be_made(folder: &Path) -> Result<(), String> {
+pub(super) fn can_be_made(folder: &Path) -> Result<(), String> {
     let full = std::path::absolute(folder).map_err(|e| format!("folder {}: {e}", folder.display()))?;
     let there = full.ancestors().find_map(|a| std::fs::metadata(a).ok().map(|m| (a, m)));
     match there {

@@ -10,6 +10,7 @@ use crate::ai::vector::VectorStore;
 use crate::auth::jwks::JwksPool;
 use crate::base::clock::Clock;
 use crate::bot::verify::DnsVerifier;
+use crate::cache::store::disk::DiskStore;
 use crate::fetch::Fetcher;
 use crate::observe::access_log::Log;
 use crate::observe::metrics::Metrics;
@@ -169,6 +170,8 @@ pub struct Shared {
     pub check_only: bool,
     /// HTTP caches.
     pub stores: Kept<&'static HttpStore>,
+    /// Their disk levels, by folder.
+    pub disks: Kept<Arc<DiskStore>>,
     /// Caches of model answers.
     pub answers: Kept<Arc<AnswerCache>>,
     /// Their semantic parts.
@@ -198,6 +201,7 @@ impl Shared {
             fetcher: Fetcher::new(),
             check_only: false,
             stores: Kept::default(),
+            disks: Kept::default(),
             answers: Kept::default(),
             semantics: Kept::default(),
             jwks: JwksPool::default(),
@@ -228,7 +232,14 @@ impl Shared {
         // An HTTP cache cannot be given back (Pingora refers to it for ever): it is emptied, and used again when the
         // same configuration comes back, after purges that it did not see.
         let back = self.stores.commit();
-        back.into_iter().chain(self.stores.retired()).for_each(|s| s.clear());
+        back.into_iter().for_each(HttpStore::clear);
+        self.stores.retired().into_iter().for_each(HttpStore::retire);
+        // The same for a disk level that a reload takes out of use: purges that come later do not reach it.
+        let before = self.disks.all();
+        self.disks.commit();
+        let now = self.disks.all();
+        let gone = before.iter().filter(|(_, d)| !now.iter().any(|(_, other)| Arc::ptr_eq(d, other)));
+        gone.for_each(|(_, disk)| disk.clear());
     }
 
     /// The compilation came to nothing: what it made is not kept.
@@ -241,6 +252,8 @@ impl Shared {
         self.logs.discard();
         self.dns.discard();
         self.stores.discard();
+        self.stores.retired().into_iter().for_each(HttpStore::retire);
+        self.disks.discard();
     }
 
     /// Drops what is retired and unused. Blocks (a vector store writes its last entries), and must not run beside a
@@ -254,8 +267,9 @@ impl Shared {
             any
         };
         if old_plans {
-            self.stores.retired().into_iter().for_each(HttpStore::clear);
+            self.stores.retired().into_iter().for_each(HttpStore::retire);
         }
+        drop(self.disks.release(unshared));
         drop(self.answers.release(unshared));
         drop(self.semantics.release(unshared));
         drop(self.vectors.release(unshared));
@@ -271,9 +285,15 @@ impl Shared {
 }
 
 impl HttpStore {
-    /// Empties it.
+    /// Empties its memory.
     fn clear(&self) {
-        self.adapter.store().clear();
+        self.adapter.store().clear_memory();
+    }
+
+    /// Nobody will use it any more: its disk level may be another's by now.
+    fn retire(&self) {
+        self.adapter.store().detach();
+        self.clear();
     }
 }
 

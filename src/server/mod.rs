@@ -45,6 +45,9 @@ const H2_HEADER_BYTES_MIN: u32 = 64 * 1024;
 /// How long answers may take to be filed when the process leaves.
 const FILING_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a cache's disk level may take to write what is queued when the process leaves.
+const DISK_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How to start.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -239,6 +242,16 @@ async fn sweep(shared: &Shared) {
     }
 }
 
+/// Writes what the disk levels of the caches still have queued, and seals them.
+async fn close_disks(shared: &Shared) {
+    let retired = shared.disks.retired().into_iter().map(|disk| ("(no longer used)".to_owned(), disk));
+    for (folder, disk) in shared.disks.all().into_iter().chain(retired) {
+        if !disk.close(DISK_TIMEOUT).await {
+            tracing::warn!(folder, "some objects could not be written to disk in time");
+        }
+    }
+}
+
 impl Running {
     /// Where a listener is bound.
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
@@ -287,6 +300,7 @@ impl Running {
                 tracing::warn!("some answers could not be filed in time");
             }
         }
+        close_disks(&self.edge.shared).await;
         let vectors = &self.edge.shared.vectors;
         let retired = vectors.retired().into_iter().map(|store| ("(no longer used)".to_owned(), store));
         for (name, store) in vectors.all().into_iter().chain(retired) {

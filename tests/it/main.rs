@@ -20,6 +20,7 @@ mod cdn;
 mod compress;
 mod conf;
 mod conformance;
+mod disk;
 mod early_hints;
 mod harness;
 mod holes;

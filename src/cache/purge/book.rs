@@ -46,6 +46,14 @@ impl Clone for Checked {
 }
 
 impl Checked {
+    /// Since when a purge has made it stale, as far as that has been found out.
+    pub fn stale_since(&self) -> Option<SystemTime> {
+        match self.gate() {
+            Gate::Stale { since } => Some(since),
+            _ => None,
+        }
+    }
+
     fn new(generation: u64, gate: Gate) -> Self {
         let since = if let Gate::Stale { since } = gate { nanos(since) } else { NEVER };
         Checked { generation: AtomicU64::new(generation), stale_since: AtomicU64::new(since) }
@@ -160,6 +168,15 @@ impl Book {
         match self.gate_of(filed, key) {
             Gate::Void => None,
             _ if self.too_old(filed) => None,
+            gate => Some(Checked::new(now, gate)),
+        }
+    }
+
+    /// Judges an object that a level has held all along: how it stands, to be remembered with it; `None` when it is void.
+    pub fn recheck(&self, filed: &Filed, key: &[u8]) -> Option<Checked> {
+        let now = self.generation();
+        match self.gate_of(filed, key) {
+            Gate::Void => None,
             gate => Some(Checked::new(now, gate)),
         }
     }

@@ -1,9 +1,11 @@
 //! An object while it is being filled: one writer, any number of readers that follow it.
 
+use super::disk::{self, FileBody, Segment};
 use super::{CHUNK_BYTES, Head, Slot, StoreError};
 use bytes::{Bytes, BytesMut};
 use pingora_cache::key::HashBinary;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -29,6 +31,25 @@ struct State {
     /// Followers and where they are.
     followers: Vec<(u64, u64)>,
     followers_ever: u64,
+    /// Where a large body goes instead of staying in memory.
+    spill: Option<Spill>,
+}
+
+/// The part of a body that is in a file; `window` pieces of it stay in memory for followers that are near its end.
+#[derive(Debug)]
+struct Spill {
+    segment: Arc<Segment>,
+    sums: Vec<u64>,
+    window: usize,
+}
+
+/// At most so many: 2 MiB.
+const WINDOW_CHUNKS_MAX: u64 = 8;
+
+/// What a follower finds at its place.
+enum Piece {
+    Here(Bytes),
+    InFile(FileBody),
 }
 
 /// See the file's head.
@@ -41,6 +62,7 @@ pub struct Fill {
     head: Arc<Head>,
     state: Mutex<State>,
     moved: watch::Sender<()>,
+    void: Arc<AtomicBool>,
 }
 
 impl Fill {
@@ -54,6 +76,7 @@ impl Fill {
             passing: false,
             followers: Vec::new(),
             followers_ever: 0,
+            spill: None,
         };
         Fill {
             id,
@@ -63,6 +86,7 @@ impl Fill {
             head: Arc::new(head),
             state: Mutex::new(state),
             moved: watch::Sender::new(()),
+            void: Arc::default(),
         }
     }
 
@@ -141,6 +165,40 @@ impl Fill {
         self.moved.send_replace(());
     }
 
+    /// A purge has taken it off the books.
+    pub fn set_void(&self) {
+        self.void.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether that is so, for the level below.
+    pub fn void(&self) -> &Arc<AtomicBool> {
+        &self.void
+    }
+
+    /// All whole pieces that are in memory; none has been let go yet.
+    pub fn whole(&self) -> Vec<Bytes> {
+        self.state().chunks.iter().cloned().collect()
+    }
+
+    /// More of the body is in this file, with these checksums; what nobody near needs in memory is let go. Says how
+    /// many bytes were let go so far. About `window_bytes` are kept for those who are near.
+    pub fn spilled(&self, segment: &Arc<Segment>, sums: &[u64], window_bytes: u64) -> u64 {
+        let mut s = self.state();
+        let spill = s.spill.get_or_insert_with(|| {
+            let chunks = (window_bytes / CHUNK_BYTES as u64).clamp(1, WINDOW_CHUNKS_MAX);
+            let window = usize::try_from(chunks).unwrap_or(1);
+            Spill { segment: Arc::clone(segment), sums: Vec::new(), window }
+        });
+        spill.sums.extend_from_slice(sums);
+        s.release();
+        s.released * CHUNK_BYTES as u64
+    }
+
+    /// How many checksums are known.
+    pub fn sums(&self) -> usize {
+        self.state().spill.as_ref().map_or(0, |s| s.sums.len())
+    }
+
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
         self.state().written
@@ -148,11 +206,32 @@ impl Fill {
 }
 
 impl State {
+    fn set_follower(&mut self, id: u64, at: u64) {
+        self.followers.iter_mut().filter(|(f, _)| *f == id).for_each(|(_, a)| *a = at);
+    }
+
+    fn moved_on(&mut self, id: u64, at: u64) {
+        self.set_follower(id, at);
+        self.release();
+    }
+
     fn slowest(&self) -> Option<u64> {
         self.followers.iter().map(|(_, at)| *at).min()
     }
 
     fn release(&mut self) {
+        if let Some(spill) = self.spill.as_ref().filter(|_| !self.passing) {
+            let chunk = CHUNK_BYTES as u64;
+            let in_file = spill.sums.len() as u64 * disk::BLOCK / chunk;
+            let read = self.slowest().map_or(u64::MAX, |at| at / chunk);
+            while self.released < in_file && (self.released < read || self.chunks.len() > spill.window) {
+                if self.chunks.pop_front().is_none() {
+                    break;
+                }
+                self.released += 1;
+            }
+            return;
+        }
         let Some(at) = self.slowest().or(Some(self.written)).filter(|_| self.passing) else { return };
         while self.chunks.front().is_some_and(|c| self.released * CHUNK_BYTES as u64 + c.len() as u64 <= at) {
             self.chunks.pop_front();
@@ -161,26 +240,42 @@ impl State {
     }
 
     /// The bytes at `at`, up to `end`, as far as one piece goes.
-    fn piece(&self, at: u64, end: u64) -> Result<Option<Bytes>, StoreError> {
+    fn piece(&self, at: u64, end: u64) -> Result<Option<Piece>, StoreError> {
         let stop = end.min(self.written);
         if at >= stop {
             return Ok(None);
         }
         let chunk = at / CHUNK_BYTES as u64;
+        if let Some(spill) = self.spill.as_ref().filter(|_| chunk < self.released) {
+            return spill.body(chunk).map(|body| Some(Piece::InFile(body))).ok_or(StoreError::Range);
+        }
         let index = chunk.checked_sub(self.released).ok_or(StoreError::Range)?;
         let index = usize::try_from(index).map_err(|_| StoreError::Range)?;
         if let Some(bytes) = self.chunks.get(index) {
-            return Ok(cut_out(bytes, at - chunk * CHUNK_BYTES as u64, stop - at));
+            return Ok(cut_out(bytes, at - chunk * CHUNK_BYTES as u64, stop - at).map(Piece::Here));
         }
         let mut start = (self.released + self.chunks.len() as u64) * CHUNK_BYTES as u64;
         for bytes in &self.tail {
             let next = start + bytes.len() as u64;
             if at < next {
-                return Ok(cut_out(bytes, at - start, stop - at));
+                return Ok(cut_out(bytes, at - start, stop - at).map(Piece::Here));
             }
             start = next;
         }
         Err(StoreError::Range)
+    }
+}
+
+impl Spill {
+    /// The body as far as it is in the file, with the checksums of one piece.
+    fn body(&self, chunk: u64) -> Option<FileBody> {
+        let blocks = CHUNK_BYTES as u64 / disk::BLOCK;
+        let first_block = chunk * blocks;
+        let from = usize::try_from(first_block).ok()?;
+        let sums = self.sums.get(from..from.checked_add(usize::try_from(blocks).ok()?)?)?;
+        let bytes = self.sums.len() as u64 * disk::BLOCK;
+        let segment = Arc::clone(&self.segment);
+        Some(FileBody { segment, at: disk::OWN_BODY_AT, bytes, sums: sums.into(), first_block })
     }
 }
 
@@ -238,8 +333,18 @@ impl Follower {
     pub async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         loop {
             self.moved.borrow_and_update();
-            if let Some(result) = self.poll() {
-                return result;
+            match self.poll() {
+                Some(Ok(Some(Piece::InFile(body)))) => {
+                    let piece = disk::piece(&body, self.at, self.end).await;
+                    let Ok(bytes) = piece else { return Err(StoreError::Cut) };
+                    self.at += bytes.len() as u64;
+                    self.fill.state().moved_on(self.id, self.at);
+                    return Ok(Some(bytes));
+                }
+                Some(Ok(Some(Piece::Here(bytes)))) => return Ok(Some(bytes)),
+                Some(Ok(None)) => return Ok(None),
+                Some(Err(e)) => return Err(e),
+                None => {}
             }
             if self.moved.changed().await.is_err() {
                 return Err(StoreError::Cut);
@@ -247,18 +352,18 @@ impl Follower {
         }
     }
 
-    fn poll(&mut self) -> Option<Result<Option<Bytes>, StoreError>> {
+    fn poll(&mut self) -> Option<Result<Option<Piece>, StoreError>> {
         let mut s = self.fill.state();
         if s.end == End::Cut {
             return Some(Err(StoreError::Cut));
         }
         match s.piece(self.at, self.end) {
-            Ok(Some(bytes)) => {
-                self.at += bytes.len() as u64;
-                let (id, at) = (self.id, self.at);
-                s.followers.iter_mut().filter(|(f, _)| *f == id).for_each(|(_, a)| *a = at);
-                s.release();
-                Some(Ok(Some(bytes)))
+            Ok(Some(piece)) => {
+                if let Piece::Here(bytes) = &piece {
+                    self.at += bytes.len() as u64;
+                    s.moved_on(self.id, self.at);
+                }
+                Some(Ok(Some(piece)))
             }
             Ok(None) if s.end == End::Done || self.at >= self.end => Some(Ok(None)),
             Ok(None) => None,
@@ -269,13 +374,13 @@ impl Follower {
     pub fn seek(&mut self, start: u64, end: Option<u64>) -> Result<(), StoreError> {
         let mut s = self.fill.state();
         let length = if s.end == End::Done { Some(s.written) } else { self.fill.head.length };
-        let gone = start < s.released * CHUNK_BYTES as u64;
+        let chunk = start / CHUNK_BYTES as u64;
+        let gone = chunk < s.released && s.spill.as_ref().is_none_or(|f| f.body(chunk).is_none());
         if gone || length.is_some_and(|l| start >= l) {
             return Err(StoreError::Range);
         }
         (self.at, self.end) = (start, end.unwrap_or(u64::MAX));
-        let (id, at) = (self.id, start);
-        s.followers.iter_mut().filter(|(f, _)| *f == id).for_each(|(_, a)| *a = at);
+        s.set_follower(self.id, start);
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 //! Everything that takes memory counts against the bound: bodies, headers, keys, book-keeping, and objects still being
 //! filled. A shard's lock is held for pointer work only; bodies are copied once, when filled, and freed outside.
 
+use super::disk::{DiskStore, Place};
 use super::fill::Fill;
 use super::object::Object;
 pub use super::reader::MemoryReader;
-use super::shard::{Counters, Lookup, Shard};
+use super::shard::{Counters, Gone, Lookup, Shard};
 pub use super::writer::MemoryWriter;
 use super::{Found, Head, Purge, Slot, Store, StoreError, StoreStats, Target};
 use crate::base::clock::Clock;
@@ -14,7 +15,9 @@ use crate::cache::key::{Key, group_of};
 use crate::cache::purge::sweep::{Level, Step};
 use crate::cache::purge::{Book, Gate};
 use crate::cache::vary;
+use arc_swap::ArcSwapOption;
 use http::HeaderMap;
+use pingora_cache::key::HashBinary;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -41,12 +44,24 @@ pub(super) struct Inner {
     first: Cell,
     rest: Vec<Cell>,
     pub(super) limits: Limits,
+    pub(super) below: Below,
     clock: Clock,
     pub(super) book: Arc<Book>,
     used: AtomicU64,
     filling: AtomicU64,
     fill_ids: AtomicU64,
     hand: AtomicU64,
+}
+
+/// The level below this one, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct Below {
+    /// The disk.
+    pub disk: ArcSwapOption<DiskStore>,
+    /// Bodies longer than that go there without staying in memory, in bytes.
+    pub spill_bytes: u64,
+    /// One body there, in bytes.
+    pub object_bytes_max: u64,
 }
 
 #[derive(Debug, Default)]
@@ -71,12 +86,18 @@ impl MemoryStore {
 
     /// An empty store that heeds the purges in `book`, which other levels may share.
     pub fn with_book(limits: Limits, clock: Clock, book: Arc<Book>) -> Self {
+        MemoryStore::over(limits, Below { spill_bytes: u64::MAX, ..Below::default() }, clock, book)
+    }
+
+    /// One over another level.
+    pub(super) fn over(limits: Limits, below: Below, clock: Clock, book: Arc<Book>) -> Self {
         let object_bytes_max = limits.object_bytes_max.min(limits.capacity_bytes);
         let shards = (limits.capacity_bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let inner = Inner {
             first: Cell::default(),
             rest: (1..shards).map(|_| Cell::default()).collect(),
             limits: Limits { object_bytes_max, ..limits },
+            below,
             clock,
             book,
             used: AtomicU64::new(0),
@@ -99,7 +120,7 @@ impl MemoryStore {
 
     /// Counts the coded forms that an object has got since it was stored; `false` when it is gone, and they with it.
     pub fn weigh(&self, key: &Key, object: &Object) -> bool {
-        self.inner.change(group_of(key.hash()), object, Object::weighed)
+        self.inner.change(group_of(key.hash()), object, Object::weighed).is_some()
     }
 
     /// Throws everything out; fills in flight go on. For a store that nobody will use any more.
@@ -108,8 +129,9 @@ impl MemoryStore {
             loop {
                 // The lock is not held while a body is freed.
                 let gone = self.inner.shard(shard).evict();
-                let Some(object) = gone else { break };
-                self.inner.forget([object]);
+                let Some(gone) = gone else { break };
+                gone.object.set_void();
+                self.inner.forget([gone.object]);
             }
         }
     }
@@ -134,12 +156,104 @@ impl MemoryStore {
             return None;
         }
         object.touch();
+        if !object.is_offered() {
+            self.offer(&primary, &object);
+        }
         self.inner.cell(primary.group()).fast_hits.fetch_add(1, Ordering::Relaxed);
         Some(object)
     }
 }
 
+impl MemoryStore {
+    /// What the level below thinks of.
+    pub(super) fn below(&self) -> &Below {
+        &self.inner.below
+    }
+
+    /// Tells the level below that an object was asked for again; `slot` is its own or the primary one of its key.
+    pub(super) fn offer(&self, slot: &Slot<'_>, object: &Arc<Object>) {
+        // Offered once: what is not taken then is offered again when it is evicted.
+        object.offered();
+        let Some(disk) = self.inner.below.disk.load_full() else { return };
+        let in_primary = self.peek(&Slot { variance: None, ..*slot }).is_some_and(|o| Arc::ptr_eq(&o, object));
+        let variance = slot.variance.or(object.head().variance);
+        disk.asked(&Place { hash: slot.hash, variance, primary: in_primary }, object);
+    }
+
+    /// The whole object in a slot, whatever is being filled; the access does not count.
+    pub(super) fn peek(&self, slot: &Slot<'_>) -> Option<Arc<Object>> {
+        self.inner.shard(slot.group()).resident(slot)
+    }
+
+    /// Looks a slot up and counts the access.
+    pub(super) fn look(&self, slot: &Slot<'_>) -> Option<Lookup> {
+        let mut void = Vec::new();
+        let found = self.inner.shard(slot.group()).find(slot, &self.inner.book, &mut void);
+        self.inner.reclaim(void);
+        found
+    }
+
+    /// The head of an object that a purge made stale since then.
+    pub(super) fn head(&self, object: &Object, since: Option<SystemTime>) -> Arc<Head> {
+        match since {
+            // The wall clock may have been set back since.
+            Some(since) => Arc::new(object.head().expired(since.min(self.inner.clock.now()))),
+            None => Arc::clone(object.head()),
+        }
+    }
+
+    /// Takes in an object of the level below, unless the slot has one by now; `false` when it has.
+    pub(super) fn promote(&self, slot: &Slot<'_>, object: &Arc<Object>) -> bool {
+        let out = self.inner.shard(slot.group()).promote(slot, Arc::clone(object));
+        let Some(out) = out else { return false };
+        self.inner.forget(out);
+        self.inner.count(object);
+        true
+    }
+
+    /// Takes out an object that should not have been promoted.
+    pub(super) fn demote(&self, slot: &Slot<'_>, object: &Arc<Object>) {
+        let gone = self.inner.shard(slot.group()).purge(slot.group(), object);
+        self.inner.forget(gone);
+    }
+
+    /// Slots of what a purge concerns, each under its own variance.
+    pub(super) fn list(&self, target: &Target<'_>) -> Vec<(HashBinary, Option<HashBinary>)> {
+        self.inner.shard(target.group()).list(target)
+    }
+
+    /// [`Store::refresh`], giving the new object.
+    pub(super) fn refreshed(&self, slot: &Slot<'_>, head: Head) -> Option<Arc<Object>> {
+        let old = self.inner.shard(slot.group()).resident(slot)?;
+        // An object that came in after a purge is not the one that was asked about before it.
+        if head.filed.generation < old.head().filed.generation {
+            return None;
+        }
+        let checked = self.inner.book.admit(&head.filed, slot.key)?;
+        let (old, new) = self.inner.change(slot.group(), &old, |now| now.refreshed(head, checked))?;
+        old.set_void();
+        Some(new)
+    }
+}
+
 impl Inner {
+    /// The longest body that is kept in any way, in bytes.
+    pub(super) fn object_bytes_max(&self) -> u64 {
+        let below = if self.below.disk.load().is_some() { self.below.object_bytes_max } else { 0 };
+        below.max(self.limits.object_bytes_max)
+    }
+
+    /// Evicts one object. The level below is told under the lock: a purge finds it here or there, never nowhere.
+    fn evict_one(&self) -> Option<Gone> {
+        let mut shard = self.shard(self.hand.fetch_add(1, Ordering::Relaxed));
+        let gone = shard.evict()?;
+        if let Some(disk) = self.below.disk.load().as_ref() {
+            let variance = gone.variance.or(gone.object.head().variance);
+            disk.evicted(&Place { hash: gone.hash, variance, primary: gone.variance.is_none() }, &gone.object);
+        }
+        Some(gone)
+    }
+
     /// Counts a whole object in.
     pub(super) fn count(&self, object: &Object) {
         self.used.fetch_add(object.cost(), Ordering::Relaxed);
@@ -186,9 +300,9 @@ impl Inner {
     pub(super) fn make_room(&self) -> bool {
         let mut empty = 0;
         while self.over() && empty < self.shards() {
-            let victim = self.shard(self.hand.fetch_add(1, Ordering::Relaxed)).evict();
+            let victim = self.evict_one();
             empty = if victim.is_some() { 0 } else { empty + 1 };
-            self.forget(victim);
+            self.forget(victim.map(|gone| gone.object));
         }
         !self.over()
     }
@@ -207,13 +321,18 @@ impl Inner {
     }
 
     /// Exchanges an object, or what it has become under another header meanwhile, for a changed one of maybe another cost.
-    fn change(&self, group: u64, object: &Object, change: impl FnOnce(&Object) -> Object) -> bool {
-        let changed = self.shard(group).change(group, object, change);
-        let Some((old, new)) = changed else { return false };
+    /// Gives the old and the new.
+    fn change(
+        &self,
+        group: u64,
+        object: &Object,
+        change: impl FnOnce(&Object) -> Object,
+    ) -> Option<(Arc<Object>, Arc<Object>)> {
+        let (old, new) = self.shard(group).change(group, object, change)?;
         self.used.fetch_add(new.cost(), Ordering::Relaxed);
         self.used.fetch_sub(old.cost(), Ordering::Relaxed);
         self.make_room();
-        true
+        Some((old, new))
     }
 }
 
@@ -222,17 +341,10 @@ impl Store for MemoryStore {
     type Writer = MemoryWriter;
 
     async fn find(&self, slot: &Slot<'_>) -> Result<Option<Found<MemoryReader>>, StoreError> {
-        let mut void = Vec::new();
-        let found = self.inner.shard(slot.group()).find(slot, &self.inner.book, &mut void);
-        self.inner.reclaim(void);
-        Ok(found.map(|lookup| match lookup {
+        Ok(self.look(slot).map(|lookup| match lookup {
             Lookup::Filling(fill) => MemoryReader::following(fill),
             Lookup::Whole(object, since) => {
-                let head = match since {
-                    // The wall clock may have been set back since.
-                    Some(since) => Arc::new(object.head().expired(since.min(self.inner.clock.now()))),
-                    None => Arc::clone(object.head()),
-                };
+                let head = self.head(&object, since);
                 MemoryReader::whole(object, head, slot.variance.is_none())
             }
         }))
@@ -240,11 +352,13 @@ impl Store for MemoryStore {
 
     async fn begin(&self, slot: &Slot<'_>, head: Head) -> Result<MemoryWriter, StoreError> {
         let limits = &self.inner.limits;
-        if head.length.is_some_and(|l| l > limits.object_bytes_max) {
+        if head.length.is_some_and(|l| l > self.inner.object_bytes_max()) {
             return Err(StoreError::TooLarge);
         }
         let charged = Object::cost_of(&head, slot.key, 0);
-        let expected = head.length.unwrap_or(0).saturating_add(charged);
+        // A large body only passes through.
+        let stays = head.length.unwrap_or(0).min(self.inner.below.spill_bytes);
+        let expected = stays.saturating_add(charged);
         if self.inner.filling.load(Ordering::Relaxed).saturating_add(expected) > limits.capacity_bytes {
             return Err(StoreError::NoRoom);
         }
@@ -264,13 +378,7 @@ impl Store for MemoryStore {
     }
 
     async fn refresh(&self, slot: &Slot<'_>, head: Head) -> Result<bool, StoreError> {
-        let Some(old) = self.inner.shard(slot.group()).resident(slot) else { return Ok(false) };
-        // An object that came in after a purge is not the one that was asked about before it.
-        if head.filed.generation < old.head().filed.generation {
-            return Ok(false);
-        }
-        let Some(checked) = self.inner.book.admit(&head.filed, slot.key) else { return Ok(false) };
-        Ok(self.inner.change(slot.group(), &old, |now| now.refreshed(head, checked)))
+        Ok(self.refreshed(slot, head).is_some())
     }
 
     async fn purge(&self, target: &Target<'_>, how: Purge) -> Result<u64, StoreError> {
@@ -286,7 +394,8 @@ impl Store for MemoryStore {
                 Purge::Soft => {
                     let head = object.head().expired(now);
                     let Some(checked) = self.inner.book.admit(&head.filed, object.key()) else { continue };
-                    self.inner.change(group, object, |o| o.refreshed(head, checked));
+                    let changed = self.inner.change(group, object, |o| o.refreshed(head, checked));
+                    changed.iter().for_each(|(old, _)| old.set_void());
                 }
             }
         }

@@ -6,6 +6,7 @@
 pub mod adapter;
 #[cfg(test)]
 mod conformance;
+pub mod disk;
 mod fill;
 mod head;
 pub mod memory;
@@ -16,6 +17,7 @@ mod rendition;
 mod shard;
 #[cfg(test)]
 mod tests;
+pub mod tiered;
 mod writer;
 
 pub use head::Head;

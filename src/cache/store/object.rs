@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::SystemTime;
 
 /// An immutable object. A refresh makes a new one that shares the body.
@@ -20,10 +20,19 @@ pub struct Object {
     chunks: Arc<[Bytes]>,
     body_bytes: u64,
     cost: u64,
-    touches: Arc<AtomicU8>,
+    life: Arc<Life>,
+    void: AtomicBool,
     checked: Checked,
     renditions: Arc<Renditions>,
     coded_headers: Headers,
+}
+
+/// What a refreshed object goes on with.
+#[derive(Debug, Default)]
+struct Life {
+    touches: AtomicU8,
+    hit: AtomicBool,
+    offered: AtomicBool,
 }
 
 /// How often an object must be asked for to survive that many rounds of eviction; more is not counted.
@@ -41,14 +50,14 @@ impl Object {
         let body_bytes = chunks.iter().map(|c| c.len() as u64).sum();
         head.state_length(body_bytes);
         let cost = Object::cost_of(&head, &key, body_bytes);
-        let touches = Arc::new(AtomicU8::new(0));
         Object {
             head: Arc::new(head),
             key,
             chunks: chunks.into(),
             body_bytes,
             cost,
-            touches,
+            life: Arc::default(),
+            void: AtomicBool::new(false),
             checked,
             renditions: Arc::default(),
             coded_headers: Headers::default(),
@@ -73,7 +82,8 @@ impl Object {
             key: Arc::clone(&self.key),
             chunks: Arc::clone(&self.chunks),
             body_bytes: self.body_bytes,
-            touches: Arc::clone(&self.touches),
+            life: Arc::clone(&self.life),
+            void: AtomicBool::new(false),
             checked,
             renditions: Arc::clone(&self.renditions),
             coded_headers: Headers::default(),
@@ -186,16 +196,42 @@ impl Object {
 
     /// Counts an access. Racing threads may count two as one, which eviction does not mind.
     pub(super) fn touch(&self) {
-        let n = self.touches.load(Ordering::Relaxed);
+        let n = self.life.touches.load(Ordering::Relaxed);
         if n < TOUCHES_MAX {
-            self.touches.store(n + 1, Ordering::Relaxed);
+            self.life.touches.store(n + 1, Ordering::Relaxed);
+            self.life.hit.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether it was ever asked for again.
+    pub(super) fn was_hit(&self) -> bool {
+        self.life.hit.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the level below has it or was given it.
+    pub(super) fn offered(&self) {
+        self.life.offered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is so.
+    pub(super) fn is_offered(&self) -> bool {
+        self.life.offered.load(Ordering::Relaxed)
+    }
+
+    /// It was replaced or purged: the level below must not keep it.
+    pub(super) fn set_void(&self) {
+        self.void.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether that is so.
+    pub(super) fn is_void(&self) -> bool {
+        self.void.load(Ordering::SeqCst)
     }
 
     /// Takes one access back; `false` when there was none.
     pub(super) fn untouch(&self) -> bool {
-        let n = self.touches.load(Ordering::Relaxed);
-        self.touches.store(n.saturating_sub(1), Ordering::Relaxed);
+        let n = self.life.touches.load(Ordering::Relaxed);
+        self.life.touches.store(n.saturating_sub(1), Ordering::Relaxed);
         n > 0
     }
 }

@@ -41,6 +41,15 @@ pub struct Counters {
     pub purged: u64,
 }
 
+/// What left a slot.
+#[derive(Debug)]
+pub struct Gone {
+    pub hash: HashBinary,
+    /// The slot's variance; `None` is the primary slot.
+    pub variance: Option<HashBinary>,
+    pub object: Arc<Object>,
+}
+
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Shard {
@@ -142,23 +151,58 @@ impl Shard {
 
     /// Puts a whole object into the slot of its fill; returns what it replaced or pushed out.
     pub fn store(&mut self, fill: &Fill, object: Arc<Object>) -> Vec<Arc<Object>> {
-        let (hash, variance) = (*fill.hash(), fill.variance());
+        self.counters.stored += 1;
+        self.place((*fill.hash(), fill.variance()), object)
+    }
+
+    /// Puts an object from the level below into its slot, unless something is there by now.
+    pub fn promote(&mut self, slot: &Slot<'_>, object: Arc<Object>) -> Option<Vec<Arc<Object>>> {
+        let variant = slot.variance.or(object.head().variance);
+        let there = self.groups.get(&slot.group()).is_some_and(|g| {
+            let mine = |r: &Resident| r.variance == slot.variance || r.variance.or(r.object.head().variance) == variant;
+            g.residents.iter().any(|r| r.hash == slot.hash && mine(r))
+        });
+        (!there).then(|| self.place((slot.hash, slot.variance), object))
+    }
+
+    /// Takes out what a large object, which is kept below only, replaces.
+    pub fn replace_below(&mut self, fill: &Fill) -> Option<Arc<Object>> {
+        let group = self.groups.get(&group_of(fill.hash()))?;
+        let variant = fill.variance().or(fill.head().variance);
+        let mine = |r: &&Resident| {
+            r.hash == *fill.hash()
+                && (r.variance == fill.variance() || r.variance.or(r.object.head().variance) == variant)
+        };
+        let node = group.residents.iter().find(mine)?.node;
+        let gone = self.take(node)?;
+        gone.object.set_void();
+        Some(gone.object)
+    }
+
+    /// Slots of what a purge concerns, each under its own variance.
+    pub fn list(&self, target: &Target<'_>) -> Vec<(HashBinary, Option<HashBinary>)> {
+        let residents = self.groups.get(&target.group()).map(|g| g.residents.as_slice()).unwrap_or_default();
+        let mine = residents.iter().filter(|r| target.covers(&r.hash, r.object.key()));
+        mine.map(|r| (r.hash, r.variance.or(r.object.head().variance))).collect()
+    }
+
+    fn place(&mut self, (hash, variance): (HashBinary, Option<HashBinary>), object: Arc<Object>) -> Vec<Arc<Object>> {
         let id = group_of(&hash);
         let mut out = Vec::new();
         let group = self.groups.entry(id).or_default();
         if let Some(at) = group.residents.iter().position(|r| r.hash == hash && r.variance == variance) {
             let old = group.residents.remove(at);
             self.queues.remove(old.node);
+            old.object.set_void();
             out.push(old.object);
         } else if group.residents.len() >= RESIDENTS_MAX
             && let Some(node) = group.residents.first().map(|r| r.node)
         {
-            out.extend(self.take(node));
+            out.extend(self.take(node).map(|gone| gone.object));
         }
         let node = self.queues.insert(id, Arc::clone(&object), ghost(&hash, variance));
         let group = self.groups.entry(id).or_default();
         group.residents.push(Resident { hash, variance, object, node });
-        self.counters.stored += 1;
         out
     }
 
@@ -190,16 +234,16 @@ impl Shard {
     }
 
     /// Throws out the object that eviction chooses.
-    pub fn evict(&mut self) -> Option<Arc<Object>> {
+    pub fn evict(&mut self) -> Option<Gone> {
         let node = self.queues.victim()?;
-        let object = self.take(node)?;
+        let gone = self.take(node)?;
         self.counters.evictions += 1;
-        Some(object)
+        Some(gone)
     }
 
     /// Removes an object from queue and slot. When it was the primary one, the oldest variant takes the primary slot:
     /// otherwise the variants could not be found any more.
-    fn take(&mut self, node: NodeId) -> Option<Arc<Object>> {
+    fn take(&mut self, node: NodeId) -> Option<Gone> {
         let gone = self.queues.remove(node)?;
         let group = self.groups.get_mut(&gone.group)?;
         let at = group.residents.iter().position(|r| r.node == node)?;
@@ -211,7 +255,7 @@ impl Shard {
             heir.variance = None;
         }
         self.forget_empty(gone.group);
-        Some(gone.object)
+        Some(Gone { hash: old.hash, variance: old.variance, object: gone.object })
     }
 
     /// What a purge concerns. Fills in flight are taken off the books: what they bring may be older than the purge.
@@ -221,7 +265,10 @@ impl Shard {
         let residents = group.residents.iter().filter(|r| target.covers(&r.hash, r.object.key()));
         let objects = residents.map(|r| Arc::clone(&r.object)).collect();
         let fills: Vec<_> = group.fills.extract_if(.., |f| target.covers(f.hash(), f.key())).collect();
-        fills.iter().for_each(|f| self.fill_ended(f));
+        fills.iter().for_each(|f| {
+            self.fill_ended(f);
+            f.set_void();
+        });
         self.forget_empty(id);
         (objects, fills)
     }
@@ -230,7 +277,9 @@ impl Shard {
     pub fn purge(&mut self, group: u64, object: &Arc<Object>) -> Option<Arc<Object>> {
         let residents = &self.groups.get(&group)?.residents;
         let node = residents.iter().find(|r| r.object.same_body(object))?.node;
-        self.take(node)
+        let gone = self.take(node)?;
+        gone.object.set_void();
+        Some(gone.object)
     }
 
     /// How many objects there are.

@@ -1,5 +1,6 @@
-//! Filling an object of the memory store.
+//! Filling an object: in memory, or, where it is large and there is a disk, through memory into a file.
 
+use super::disk::{Commit, DiskStore, Part, Place};
 use super::fill::{Fill, pack};
 use super::memory::{Inner, MemoryReader};
 use super::object::Object;
@@ -17,14 +18,28 @@ pub struct MemoryWriter {
     tail: Vec<Bytes>,
     tail_bytes: usize,
     charged: u64,
+    /// Bytes taken off the count because they are in the file only.
+    refunded: u64,
+    spill: Option<Spill>,
+    /// The disk did not take it.
+    refused: bool,
     kept: bool,
     closed: bool,
+}
+
+/// The way to the disk. The file is `None` only while it is being written to.
+#[derive(Debug)]
+struct Spill {
+    disk: Arc<DiskStore>,
+    part: Option<Part>,
 }
 
 impl MemoryWriter {
     /// `charged` bytes are on the store's count for it already.
     pub(super) fn new(inner: Arc<Inner>, fill: Arc<Fill>, charged: u64) -> Self {
-        MemoryWriter { inner, fill, tail: Vec::new(), tail_bytes: 0, charged, kept: true, closed: false }
+        let tail = Vec::new();
+        let (refused, kept, closed) = (false, true, false);
+        MemoryWriter { inner, fill, tail, tail_bytes: 0, charged, refunded: 0, spill: None, refused, kept, closed }
     }
 
     /// The object will not be stored: it grew too large, or there is no room. Those who read it go on to its end.
@@ -35,12 +50,120 @@ impl MemoryWriter {
         self.inner.refund(std::mem::take(&mut self.charged));
     }
 
-    /// Turns the tail into full pieces; the copying happens outside every lock.
-    fn settle(&mut self) {
+    /// Replaces the tail by full pieces and gives them; the copying happens outside every lock.
+    fn settle(&mut self) -> Vec<Bytes> {
         let (chunks, rest) = pack(&self.tail);
         self.tail = rest.iter().cloned().collect();
         self.tail_bytes = rest.as_ref().map_or(0, Bytes::len);
-        self.fill.settle(chunks, rest);
+        self.fill.settle(chunks.clone(), rest);
+        chunks
+    }
+
+    /// Whether the body is, or will be, too long to be kept in memory.
+    fn is_large(&self) -> bool {
+        let bytes = self.fill.head().length.unwrap_or(0).max(self.fill.written());
+        bytes > self.inner.below.spill_bytes
+    }
+
+    /// Sends full pieces on to the file, which is opened when the first ones come.
+    async fn spill(&mut self, mut chunks: Vec<Bytes>) {
+        if self.spill.is_none() {
+            let Some(disk) = self.inner.below.disk.load_full() else { return };
+            // All that came before is in memory still.
+            chunks = self.fill.whole();
+            match disk.open_part(self.fill.head().length).await {
+                Ok(part) => self.spill = Some(Spill { disk, part: Some(part) }),
+                Err(error) => {
+                    self.refused = true;
+                    return tracing::debug!(%error, "a large object stays off the disk");
+                }
+            }
+        }
+        if !self.write_part(chunks).await {
+            // What was let go from memory is still in the file, which goes when its readers do.
+            self.pass_on();
+        }
+    }
+
+    async fn write_part(&mut self, chunks: Vec<Bytes>) -> bool {
+        let Some(spill) = &mut self.spill else { return false };
+        let Some(part) = spill.part.take() else { return false };
+        match spill.disk.write_part(part, chunks).await {
+            Ok(part) => {
+                let window = self.inner.below.spill_bytes;
+                let released = self.fill.spilled(&part.segment, part.sums_from(self.fill.sums()), window);
+                let more = released.saturating_sub(self.refunded).min(self.charged);
+                self.refunded = released;
+                self.charged -= more;
+                self.inner.refund(more);
+                spill.part = Some(part);
+                true
+            }
+            Err(part) => {
+                spill.disk.discard(part);
+                self.spill = None;
+                false
+            }
+        }
+    }
+
+    /// Counts what came; gives up keeping it where it is too much.
+    async fn count(&mut self, bytes: u64, settled: Vec<Bytes>) {
+        self.charged += bytes;
+        let mut room = self.inner.charge(bytes);
+        if !settled.is_empty() && !self.refused && self.is_large() {
+            self.spill(settled).await;
+            // What went on to the file is off the count.
+            room = room || self.inner.make_room();
+        }
+        if !self.kept {
+            return;
+        }
+        let max = match self.spill {
+            Some(_) => self.inner.object_bytes_max(),
+            None => self.inner.limits.object_bytes_max,
+        };
+        if !room || self.fill.written() > max {
+            self.pass_on();
+        }
+    }
+
+    /// Ends a body that went to disk.
+    async fn commit(&mut self) -> Result<u64, StoreError> {
+        let last = self.tail.pop();
+        let whole = match &last {
+            Some(bytes) => self.write_part(vec![bytes.clone()]).await,
+            None => true,
+        };
+        let spill = self.spill.take();
+        let Some(Spill { disk, part: Some(part) }) = spill.filter(|_| whole) else {
+            self.end(last);
+            return Ok(0);
+        };
+        let fill = &self.fill;
+        let (hash, variance) = (*fill.hash(), fill.variance());
+        let place = Place { hash, variance: variance.or(fill.head().variance), primary: variance.is_none() };
+        let bytes = part.written;
+        let (key, head, void) = (Arc::clone(fill.key()), Head::clone(fill.head()), Arc::clone(fill.void()));
+        // What memory has in the slot is older, and so is what may be found on disk until the commit: once before, so
+        // that nothing of it is written after, and once after, for what was taken into memory meanwhile.
+        self.replace_below();
+        let stored = disk.commit(Commit { part, place, key, head, void }).await;
+        self.replace_below();
+        self.end(last);
+        Ok(if stored.is_some() { bytes } else { 0 })
+    }
+
+    fn replace_below(&self) {
+        let gone = self.inner.shard(group_of(self.fill.hash())).replace_below(&self.fill);
+        self.inner.forget(gone);
+    }
+
+    fn end(&mut self, last: Option<Bytes>) {
+        self.closed = true;
+        self.fill.close(last);
+        self.inner.shard(group_of(self.fill.hash())).remove_fill(&self.fill);
+        self.inner.refund(std::mem::take(&mut self.charged));
     }
 }
 
@@ -68,15 +191,9 @@ impl Writer for MemoryWriter {
         let lag = self.fill.push(data.clone());
         self.tail.push(data);
         self.tail_bytes += bytes;
-        if self.tail_bytes >= CHUNK_BYTES {
-            self.settle();
-        }
+        let settled = if self.tail_bytes >= CHUNK_BYTES { self.settle() } else { Vec::new() };
         if self.kept {
-            self.charged += bytes as u64;
-            let room = self.inner.charge(bytes as u64);
-            if !room || self.fill.written() > self.inner.limits.object_bytes_max {
-                self.pass_on();
-            }
+            self.count(bytes as u64, settled).await;
         }
         if self.kept {
             return Ok(());
@@ -100,7 +217,13 @@ impl Writer for MemoryWriter {
             // Dropping `self` cuts the readers off.
             return Err(StoreError::Cut);
         }
-        self.settle();
+        let settled = self.settle();
+        if self.kept && self.spill.is_some() {
+            if !settled.is_empty() {
+                self.spill(settled).await;
+            }
+            return self.commit().await;
+        }
         self.closed = true;
         let chunks = self.fill.close(self.tail.pop());
         if !self.kept {
@@ -122,6 +245,11 @@ impl Writer for MemoryWriter {
         };
         self.inner.refund(std::mem::take(&mut self.charged));
         let Some(out) = out else { return Ok(0) };
+        if let Some(disk) = self.inner.below.disk.load_full() {
+            let (hash, variance) = (*self.fill.hash(), self.fill.variance());
+            let variant = variance.or(object.head().variance);
+            disk.stored(&Place { hash, variance: variant, primary: variance.is_none() }, &object);
+        }
         self.inner.forget(out);
         self.inner.count(&object);
         Ok(object.cost())
@@ -138,6 +266,9 @@ impl Drop for MemoryWriter {
             self.fill.cut();
             self.inner.shard(group_of(self.fill.hash())).remove_fill(&self.fill);
             self.inner.refund(self.charged);
+        }
+        if let Some(Spill { disk, part: Some(part) }) = self.spill.take() {
+            disk.discard(part);
         }
     }
 }
