@@ -98,7 +98,8 @@ fn open(dir: &Path, size_bytes: u64) -> (TieredStore, Arc<DiskStore>) {
     let clock = Clock::system();
     let options = DiskOptions { folder: dir.to_owned(), size_bytes, always: true, clock: clock.clone() };
     let disk = Arc::new(DiskStore::open(&options).unwrap());
-    let store = TieredStore::new(Limits { capacity_bytes: MEMORY_BYTES, object_bytes_max: 64 << 20 }, clock);
+    let limits = Limits { capacity_bytes: MEMORY_BYTES, object_bytes_max: 64 << 20 };
+    let store = TieredStore::new(limits, clock, Arc::clone(disk.book()));
     store.attach(Arc::clone(&disk));
     (store, disk)
 }

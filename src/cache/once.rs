@@ -113,6 +113,7 @@ mod tests {
         let answer = Answer {
             header: &header,
             authorized,
+            plain: true,
             now: now(),
             waited: Duration::ZERO,
             route: &route,

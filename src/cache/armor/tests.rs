@@ -30,6 +30,7 @@ impl Case<'_> {
         let answer = Answer {
             header: &header,
             authorized: false,
+            plain: true,
             now: SystemTime::UNIX_EPOCH,
             waited: Duration::ZERO,
             route: &route,

@@ -4,6 +4,9 @@
 //! filled. A shard's lock is held for pointer work only; bodies are copied once, when filled, and freed outside.
 
 use super::disk::{DiskStore, Place};
+mod over;
+mod sweep;
+
 use super::fill::Fill;
 use super::object::Object;
 pub use super::reader::MemoryReader;
@@ -12,12 +15,10 @@ pub use super::writer::MemoryWriter;
 use super::{Found, Head, Purge, Slot, Store, StoreError, StoreStats, Target};
 use crate::base::clock::Clock;
 use crate::cache::key::{Key, group_of};
-use crate::cache::purge::sweep::{Level, Step};
 use crate::cache::purge::{Book, Gate};
 use crate::cache::vary;
 use arc_swap::ArcSwapOption;
 use http::HeaderMap;
-use pingora_cache::key::HashBinary;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -161,78 +162,6 @@ impl MemoryStore {
         }
         self.inner.cell(primary.group()).fast_hits.fetch_add(1, Ordering::Relaxed);
         Some(object)
-    }
-}
-
-impl MemoryStore {
-    /// What the level below thinks of.
-    pub(super) fn below(&self) -> &Below {
-        &self.inner.below
-    }
-
-    /// Tells the level below that an object was asked for again; `slot` is its own or the primary one of its key.
-    pub(super) fn offer(&self, slot: &Slot<'_>, object: &Arc<Object>) {
-        // Offered once: what is not taken then is offered again when it is evicted.
-        object.offered();
-        let Some(disk) = self.inner.below.disk.load_full() else { return };
-        let in_primary = self.peek(&Slot { variance: None, ..*slot }).is_some_and(|o| Arc::ptr_eq(&o, object));
-        let variance = slot.variance.or(object.head().variance);
-        disk.asked(&Place { hash: slot.hash, variance, primary: in_primary }, object);
-    }
-
-    /// The whole object in a slot, whatever is being filled; the access does not count.
-    pub(super) fn peek(&self, slot: &Slot<'_>) -> Option<Arc<Object>> {
-        self.inner.shard(slot.group()).resident(slot)
-    }
-
-    /// Looks a slot up and counts the access.
-    pub(super) fn look(&self, slot: &Slot<'_>) -> Option<Lookup> {
-        let mut void = Vec::new();
-        let found = self.inner.shard(slot.group()).find(slot, &self.inner.book, &mut void);
-        self.inner.reclaim(void);
-        found
-    }
-
-    /// The head of an object that a purge made stale since then.
-    pub(super) fn head(&self, object: &Object, since: Option<SystemTime>) -> Arc<Head> {
-        match since {
-            // The wall clock may have been set back since.
-            Some(since) => Arc::new(object.head().expired(since.min(self.inner.clock.now()))),
-            None => Arc::clone(object.head()),
-        }
-    }
-
-    /// Takes in an object of the level below, unless the slot has one by now; `false` when it has.
-    pub(super) fn promote(&self, slot: &Slot<'_>, object: &Arc<Object>) -> bool {
-        let out = self.inner.shard(slot.group()).promote(slot, Arc::clone(object));
-        let Some(out) = out else { return false };
-        self.inner.forget(out);
-        self.inner.count(object);
-        true
-    }
-
-    /// Takes out an object that should not have been promoted.
-    pub(super) fn demote(&self, slot: &Slot<'_>, object: &Arc<Object>) {
-        let gone = self.inner.shard(slot.group()).purge(slot.group(), object);
-        self.inner.forget(gone);
-    }
-
-    /// Slots of what a purge concerns, each under its own variance.
-    pub(super) fn list(&self, target: &Target<'_>) -> Vec<(HashBinary, Option<HashBinary>)> {
-        self.inner.shard(target.group()).list(target)
-    }
-
-    /// [`Store::refresh`], giving the new object.
-    pub(super) fn refreshed(&self, slot: &Slot<'_>, head: Head) -> Option<Arc<Object>> {
-        let old = self.inner.shard(slot.group()).resident(slot)?;
-        // An object that came in after a purge is not the one that was asked about before it.
-        if head.filed.generation < old.head().filed.generation {
-            return None;
-        }
-        let checked = self.inner.book.admit(&head.filed, slot.key)?;
-        let (old, new) = self.inner.change(slot.group(), &old, |now| now.refreshed(head, checked))?;
-        old.set_void();
-        Some(new)
     }
 }
 
@@ -422,41 +351,5 @@ impl Store for MemoryStore {
             stats.purged += purged;
         }
         stats
-    }
-}
-
-/// Objects looked at under one lock.
-const STEP_OBJECTS: usize = 256;
-
-/// Which shard a sweep is at stands above, the place in it below this bit.
-const SHARD_BIT: u32 = 48;
-
-impl Level for MemoryStore {
-    async fn step(&self, from: u64, objects_max: usize) -> Step {
-        let mut step = Step { next: Some(from), ..Step::default() };
-        while let Some(at) = step.next
-            && step.seen < objects_max as u64
-        {
-            let (shard, place) = (at >> SHARD_BIT, usize::try_from(at & ((1 << SHARD_BIT) - 1)).unwrap_or(0));
-            let (objects, next) = self.inner.shard(shard).part(place, STEP_OBJECTS);
-            step.seen += STEP_OBJECTS as u64;
-            let book = &self.inner.book;
-            let void = objects.iter().filter(|(_, o)| book.check(o.head(), o.key(), o.checked()) == Gate::Void);
-            for (group, object) in void {
-                let gone = self.inner.shard(*group).purge(*group, object);
-                step.reclaimed += u64::from(gone.is_some());
-                self.inner.forget(gone);
-            }
-            step.next = match next {
-                Some(place) => Some(shard << SHARD_BIT | place as u64),
-                None => Some(shard + 1).filter(|s| *s < self.inner.shards()).map(|s| s << SHARD_BIT),
-            };
-            tokio::task::yield_now().await;
-        }
-        step
-    }
-
-    fn oldest_fill(&self) -> Option<u64> {
-        (0..self.inner.shards()).filter_map(|s| self.inner.shard(s).oldest_fill()).min()
     }
 }

@@ -8,6 +8,7 @@ use super::super::memory::Limits;
 use super::super::tiered::TieredStore;
 use super::super::{Head, Purge, Store, Target, Writer};
 use super::*;
+use crate::cache::purge::Book;
 use crate::cache::purge::Filed;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -28,7 +29,7 @@ fn options(folder: &Path, always: bool, clock: &Clock) -> DiskOptions {
 
 fn open_with(options: &DiskOptions, limits: Limits) -> Opened {
     let disk = Arc::new(DiskStore::open(options).unwrap());
-    let store = TieredStore::new(limits, options.clock.clone());
+    let store = TieredStore::new(limits, options.clock.clone(), Arc::clone(disk.book()));
     store.attach(Arc::clone(&disk));
     Opened { store, disk }
 }
@@ -81,7 +82,7 @@ async fn a_tiny_memory_over_a_disk_conforms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_disk_it_is_the_memory_store() {
-    run(|limits| TieredStore::new(limits, Clock::system())).await;
+    run(|limits| TieredStore::new(limits, Clock::system(), Arc::new(Book::new(Clock::system())))).await;
 }
 
 /// A head with everything in it that must come back exactly.
