@@ -123,13 +123,12 @@ pub fn on_response(resp: &mut ResponseHeader, ctx: &mut Ctx) -> pingora::Result<
 }
 
 /// Asks `on_log` whether the line is written; `None` leaves it to the sampling.
-pub fn on_log(session: &Session, ctx: &mut Ctx, took: Duration, bytes: u64) -> Option<bool> {
+pub fn on_log(head: Option<&ResponseHeader>, ctx: &mut Ctx, took: Duration, bytes: u64) -> Option<bool> {
     let ((policy, _), req) = (asked(ctx)?, ctx.facts.clone()?);
     if !policy.has(Hook::OnLog) {
         return None;
     }
-    let head = session.response_written()?;
-    let resp = Arc::new(response_facts(head, ctx));
+    let resp = Arc::new(response_facts(head?, ctx));
     let call = ctx.call.as_ref().map(|c| c.read()).unwrap_or_default();
     let tokens = call.usage.map_or(0, |u| u.input() + u.output());
     let cost = call.cost.unwrap_or_default();

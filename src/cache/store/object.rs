@@ -1,12 +1,12 @@
 //! A whole stored object: what a hit serves from.
 
-use super::super::conditional;
+use super::super::{conditional, wire};
 use super::{CHUNK_BYTES, Head};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// An immutable object. A refresh makes a new one that shares the body.
@@ -18,6 +18,8 @@ pub struct Object {
     body_bytes: u64,
     cost: u64,
     touches: Arc<AtomicU8>,
+    /// The header as HTTP/1.1 sends it, made by the first hit that needs it.
+    block: OnceLock<Bytes>,
 }
 
 /// How often an object must be asked for to survive that many rounds of eviction; more is not counted.
@@ -36,7 +38,7 @@ impl Object {
         head.state_length(body_bytes);
         let cost = Object::cost_of(&head, &key, body_bytes);
         let touches = Arc::new(AtomicU8::new(0));
-        Object { head: Arc::new(head), key, chunks: chunks.into(), body_bytes, cost, touches }
+        Object { head: Arc::new(head), key, chunks: chunks.into(), body_bytes, cost, touches, block: OnceLock::new() }
     }
 
     /// The same body under a newer header.
@@ -49,6 +51,7 @@ impl Object {
             chunks: Arc::clone(&self.chunks),
             body_bytes: self.body_bytes,
             touches: Arc::clone(&self.touches),
+            block: OnceLock::new(),
         }
     }
 
@@ -105,6 +108,16 @@ impl Object {
         // A number is always a valid field value.
         let _ = header.insert_header(header::AGE, HeaderValue::from(self.age_secs(now)));
         header
+    }
+
+    /// Status line and stored fields as HTTP/1.1 sends them, but for what differs from hit to hit.
+    pub fn block(&self) -> &[u8] {
+        self.block.get_or_init(|| {
+            let mut header = self.head.header.clone();
+            // Each answer has its own.
+            header.remove_header("x-request-id");
+            wire::block(&header, self.head.created).freeze()
+        })
     }
 
     /// The header of a 304: the fields of the 200 but those that describe the body it does not have (RFC 9110 §15.4.5).
