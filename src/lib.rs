@@ -8,6 +8,8 @@
 //! **The path of a request.**
 //! ```text
 //! socket -> server/listen (limits) -> server/conn (PROXY header, TLS, deadlines) -> server/h1guard (strict heads)
+//!   -> proxy/express    a plain fresh hit of an open route: the same stations over values, answered before there is a
+//!                       session (server/express writes HTTP/1, server/h2 HTTP/2); everything else goes on:
 //!   -> proxy/accept     pin the plan, client address, normalise
 //!   -> proxy/request    route -> body limit -> auth -> policy -> dispatch: the order of everything, one function
 //!        respond, redirect, policy, auth  -> Reply -> proxy/reply

@@ -1,7 +1,8 @@
 //! The HTTP cache (RFC 9111): what shares an object, what may be stored, how long it is fresh, and where it is kept.
 //!
 //! Everything here takes values and returns values; `proxy/cache.rs` calls it from Pingora's hooks, which do the look-up,
-//! the lock and the streaming. A plain fresh hit does not go through them at all: see [`fast`].
+//! the lock and the streaming. A plain fresh hit does not go through them at all: see [`fast`], and [`wire`] for the form
+//! it is sent in.
 
 pub mod armor;
 pub mod behind;
@@ -25,6 +26,7 @@ pub mod status;
 pub mod store;
 pub mod targeted;
 pub mod vary;
+pub mod wire;
 
 use crate::config::cache as config;
 use http::HeaderName;

@@ -47,6 +47,7 @@ fn build(c: &Config, base: &Path, mut files: Vec<PathBuf>, shared: &Arc<Shared>)
     Ok(Plan {
         revision,
         router,
+        express: routes.iter().any(|r| r.is_open()),
         routes,
         listeners,
         connections_max: c.server.max_connections.max(1),

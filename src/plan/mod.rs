@@ -45,6 +45,8 @@ pub struct Plan {
     pub router: router::Router,
     /// The routes, by the router's numbers.
     pub routes: Vec<Arc<Route>>,
+    /// Whether the hits of some route can be answered from the request head alone.
+    pub express: bool,
     /// Listeners by name.
     pub listeners: BTreeMap<String, listener::Listener>,
     /// Most client connections at once.
@@ -111,6 +113,14 @@ pub struct Route {
     pub body_bytes_max: Option<u64>,
     /// Its metrics.
     pub metrics: RouteMetrics,
+}
+
+impl Route {
+    /// Whether its hits can be answered from the request head alone: nobody is asked first.
+    pub fn is_open(&self) -> bool {
+        let asks = self.auth.is_some() || self.policy.is_some();
+        self.cache.is_some() && !asks && matches!(self.handler, Handler::Proxy(_))
+    }
 }
 
 /// A route's HTTP cache: rules, and the store they act on.
@@ -186,4 +196,13 @@ pub enum HeaderChange {
     Set(HeaderName, HeaderValue),
     /// Remove.
     Remove(HeaderName),
+}
+
+impl HeaderChange {
+    /// The field it changes.
+    pub fn name(&self) -> &HeaderName {
+        match self {
+            HeaderChange::Set(name, _) | HeaderChange::Remove(name) => name,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::plan::{HttpStore, RouteStore};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, Version, header};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::{HttpModule, HttpModuleBuilder, Module};
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -48,28 +48,24 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 /// Objects larger than this part of a store get no coded forms there.
 const KEPT_SHARE: u64 = 16;
 
-/// Chooses the form of a plain hit, and has the coded form made where it is the first that wants it.
-pub async fn form(session: &Session, ctx: &mut Ctx, cache: &RouteStore, hit: &Hit) -> Form {
-    let Some(rule) = ctx.route.as_ref().and_then(|r| r.compress.clone()) else { return Form::Plain };
-    let (req, object) = (session.req_header(), &hit.object);
+/// Chooses the form of a plain hit; the coding, where a form in it has still to be made.
+pub fn ready(req: &RequestHeader, ctx: &mut Ctx, hit: &Hit) -> std::result::Result<Form, Coding> {
+    let Some(rule) = ctx.route.as_ref().and_then(|r| r.compress.clone()) else { return Ok(Form::Plain) };
+    let object = &hit.object;
     let stored = &object.head().header;
     let answer = Head { status: stored.status, headers: &stored.headers, body_bytes: Some(object.body_bytes()) };
     let choice = choose(&req.headers, req.version, &rule, &answer);
     ctx.varies_by_coding = choice.varies;
-    let Some(coding) = choice.coding else { return Form::Plain };
-    if hit.not_modified {
-        return Form::Weak;
+    match choice.coding {
+        None => Ok(Form::Plain),
+        Some(_) if hit.not_modified => Ok(Form::Weak),
+        Some(coding) if object.renditions().get(coding).is_none() => Err(coding),
+        Some(coding) => Ok(kept(object, coding, ctx)),
     }
-    if object.renditions().get(coding).is_none() {
-        let capacity = cache.store.adapter.store().limits().capacity_bytes;
-        if object.body_bytes() > capacity / KEPT_SHARE {
-            return Form::Streamed;
-        }
-        let Some(key) = ctx.cache.key.clone() else { return Form::Plain };
-        let making = tokio::spawn(make(cache.store, key, Arc::clone(object), coding));
-        // When it takes longer, the work goes on for those who come later.
-        let _ = tokio::time::timeout(WAIT_MAX, making).await;
-    }
+}
+
+/// From the form in the store, plain where there is none.
+fn kept(object: &Object, coding: Coding, ctx: &mut Ctx) -> Form {
     match object.rendition(coding) {
         Some(rendition) => {
             ctx.coding = Some(coding);
@@ -77,6 +73,24 @@ pub async fn form(session: &Session, ctx: &mut Ctx, cache: &RouteStore, hit: &Hi
         }
         None => Form::Plain,
     }
+}
+
+/// Chooses the form of a plain hit, and has the coded form made where it is the first that wants it.
+pub async fn form(session: &Session, ctx: &mut Ctx, cache: &RouteStore, hit: &Hit) -> Form {
+    let coding = match ready(session.req_header(), ctx, hit) {
+        Ok(form) => return form,
+        Err(coding) => coding,
+    };
+    let object = &hit.object;
+    let capacity = cache.store.adapter.store().limits().capacity_bytes;
+    if object.body_bytes() > capacity / KEPT_SHARE {
+        return Form::Streamed;
+    }
+    let Some(key) = ctx.cache.key.clone() else { return Form::Plain };
+    let making = tokio::spawn(make(cache.store, key, Arc::clone(object), coding));
+    // When it takes longer, the work goes on for those who come later.
+    let _ = tokio::time::timeout(WAIT_MAX, making).await;
+    kept(object, coding, ctx)
 }
 
 /// Makes a coded form of a stored body and puts it on the store's count. A task of its own, so that a client that leaves

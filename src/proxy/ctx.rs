@@ -28,6 +28,8 @@ pub struct Ctx {
     pub client: IpAddr,
     /// Whether the connection's own peer is a trusted proxy.
     pub peer_trusted: bool,
+    /// The port it came in on.
+    pub port: Option<u16>,
     /// TLS, as the client sees it.
     pub tls: bool,
     /// Host asked for, lower case, with its port if one was given.
@@ -82,6 +84,7 @@ impl Ctx {
             id: String::new(),
             client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             peer_trusted: false,
+            port: None,
             tls: false,
             authority: String::new(),
             path: None,

@@ -7,19 +7,55 @@ use crate::base::source::Source;
 use crate::observe::access_log::{Record, timestamp};
 use crate::observe::metrics::Metrics;
 use http::{HeaderName, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// A request and what was sent for it.
+pub struct Sent<'a> {
+    /// The request.
+    pub req: &'a RequestHeader,
+    /// The answer's header, where one was made; the script sees it.
+    pub head: Option<&'a ResponseHeader>,
+    /// The answer's status; 0 when none was sent.
+    pub status: u16,
+    /// Body bytes sent.
+    pub bytes: u64,
+    /// `Cache-Status` of the answer.
+    pub cache: Option<&'a str>,
+}
+
+impl<'a> Sent<'a> {
+    /// From the header that was sent, if one was.
+    pub fn new(req: &'a RequestHeader, head: Option<&'a ResponseHeader>, bytes: usize) -> Self {
+        // An interim answer is none yet; a change of protocols is the last word.
+        let head = head.filter(|r| r.status.as_u16() == 101 || !r.status.is_informational());
+        Sent {
+            req,
+            head,
+            status: head.map_or(0, |r| r.status.as_u16()),
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            // The last line is ours; a cache behind us may have said its part before.
+            cache: head
+                .and_then(|r| r.headers.get_all("cache-status").iter().next_back())
+                .and_then(|v| v.to_str().ok()),
+        }
+    }
+}
+
+/// Counts and logs the finished request of a session.
+pub fn of_session(edge: &Edge, session: &Session, ctx: &mut Ctx) {
+    log(edge, &Sent::new(session.req_header(), session.response_written(), session.body_bytes_sent()), ctx);
+}
+
 /// Counts and logs one finished request.
-pub fn log(edge: &Edge, session: &Session, ctx: &mut Ctx) {
+pub fn log(edge: &Edge, sent: &Sent<'_>, ctx: &mut Ctx) {
     if ctx.background {
         return;
     }
     let took = ctx.started.elapsed();
-    let written = session.response_written().filter(|r| r.status.as_u16() == 101 || !r.status.is_informational());
-    let status = written.map_or(0, |r| r.status.as_u16());
-    let bytes = u64::try_from(session.body_bytes_sent()).unwrap_or(u64::MAX);
+    let (status, bytes) = (sent.status, sent.bytes);
     // Nothing was sent: the client left before its answer (nginx's 499), or we could not answer.
     let status = match (status, ctx.reason) {
         (0, "client_gone" | "client_too_slow" | "") => 499,
@@ -41,13 +77,13 @@ pub fn log(edge: &Edge, session: &Session, ctx: &mut Ctx) {
     if let Some(call) = &ctx.call {
         model_call(&edge.shared.metrics, ctx.route_name(), call, ctx.source.as_str(), status);
     }
-    let decided = policy::on_log(session, ctx, &Answered { status, bytes, took });
+    let decided = policy::on_log(sent.head, ctx, &Answered { status, bytes, took });
     let Some(log) = &ctx.plan.log else { return };
     let dice = f64::from(edge.dice.fetch_add(0x9E37_79B9, Ordering::Relaxed)) / f64::from(u32::MAX);
     if !decided.unwrap_or_else(|| log.wants(status, dice)) {
         return;
     }
-    if !log.write(&record(session, ctx, Answered { status, bytes, took })) {
+    if !log.write(&record(&Sent { status, ..*sent }, ctx, took)) {
         edge.shared.metrics.log_lines_lost.inc();
     }
 }
@@ -62,10 +98,9 @@ pub struct Answered {
     pub took: Duration,
 }
 
-fn record<'a>(session: &'a Session, ctx: &'a Ctx, a: Answered) -> Record<'a> {
-    let req = session.req_header();
+fn record<'a>(a: &Sent<'a>, ctx: &'a Ctx, took: Duration) -> Record<'a> {
+    let req = a.req;
     let text = |n: HeaderName| req.headers.get(n).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let cache = session.response_written().and_then(|r| r.headers.get("cache-status"));
     Record {
         time: timestamp(std::time::SystemTime::now()),
         id: &ctx.id,
@@ -81,11 +116,11 @@ fn record<'a>(session: &'a Session, ctx: &'a Ctx, a: Answered) -> Record<'a> {
         },
         status: a.status,
         bytes: a.bytes,
-        duration_ms: a.took.as_secs_f64() * 1e3,
+        duration_ms: took.as_secs_f64() * 1e3,
         route: ctx.route_name(),
         source: ctx.source.as_str(),
         reason: ctx.reason,
-        cache: cache.and_then(|v| v.to_str().ok()).map(str::to_owned),
+        cache: a.cache.map(str::to_owned),
         upstream: ctx.upstream.map(|a| a.to_string()),
         user: ctx.user.as_ref().and_then(|c| c.sub.clone()),
         referer: text(header::REFERER).split('?').next().unwrap_or(""),

@@ -6,6 +6,7 @@ pub mod cache;
 pub mod coding;
 pub mod ctx;
 pub mod early_hints;
+pub mod express;
 pub mod fail;
 pub mod interim;
 pub mod log;
@@ -16,6 +17,7 @@ pub mod request;
 pub mod response;
 pub mod upstream;
 
+use crate::base::ids::Ids;
 use crate::base::source::Source;
 use crate::observe::metrics::RouteMetrics;
 use crate::plan::Plan;
@@ -49,6 +51,8 @@ pub struct Edge {
     pub unrouted: RouteMetrics,
     /// A sequence that spreads evenly, for sampling.
     pub dice: AtomicU32,
+    /// Where request ids come from.
+    pub ids: Ids,
 }
 
 impl Edge {
@@ -56,15 +60,14 @@ impl Edge {
     pub fn new(plan: Arc<Plan>, shared: Arc<Shared>) -> Self {
         let unrouted = shared.metrics.route("none");
         let ports = ArcSwap::from_pointee(BTreeMap::new());
-        Edge { plan: ArcSwap::new(plan), shared, ports, unrouted, dice: AtomicU32::new(0) }
+        Edge { plan: ArcSwap::new(plan), shared, ports, unrouted, dice: AtomicU32::new(0), ids: Ids::default() }
     }
 
-    /// Whether the connection's listener sends every request to https.
-    fn redirects(&self, session: &Session, plan: &Plan) -> bool {
+    /// Whether the listener with this port sends every request to https.
+    fn redirects(&self, port: Option<u16>, plan: &Plan) -> bool {
         if !plan.listeners.values().any(|l| l.redirect_to_https) {
             return false;
         }
-        let port = session.server_addr().and_then(|a| a.as_inet()).map(|a| a.port());
         let ports = self.ports.load();
         let name = port.and_then(|p| ports.get(&p));
         name.and_then(|n| plan.listeners.get(n)).is_some_and(|l| l.redirect_to_https)
@@ -88,7 +91,7 @@ impl ProxyHttp for Spine {
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        accept::accept(session, ctx);
+        accept::accept(&self.0, session, ctx);
         Ok(())
     }
 
@@ -209,7 +212,7 @@ impl ProxyHttp for Spine {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
-        log::log(&self.0, session, ctx);
+        log::of_session(&self.0, session, ctx);
     }
 
     fn response_body_filter(

@@ -124,13 +124,13 @@ pub fn on_response(resp: &mut ResponseHeader, ctx: &mut Ctx) -> pingora::Result<
 }
 
 /// Asks `on_log` whether the line is written; `None` leaves it to the sampling.
-pub fn on_log(session: &Session, ctx: &mut Ctx, a: &Answered) -> Option<bool> {
+pub fn on_log(head: Option<&ResponseHeader>, ctx: &mut Ctx, a: &Answered) -> Option<bool> {
     let ((policy, _), req) = (asked(ctx)?, ctx.facts.clone()?);
     if !policy.has(Hook::OnLog) {
         return None;
     }
     // Nothing was sent: the hook sees a bare header with the status that the log has (499, the client was gone).
-    let resp = match session.response_written() {
+    let resp = match head {
         Some(head) => response_facts(head, ctx),
         None => response_facts(&ResponseHeader::build(a.status, None).ok()?, ctx),
     };

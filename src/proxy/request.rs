@@ -11,6 +11,7 @@ use crate::bot;
 use crate::plan::router::Target;
 use crate::plan::{Handler, Route};
 use http::{StatusCode, header};
+use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
 
@@ -56,8 +57,10 @@ async fn stations(edge: &Edge, session: &mut Session, ctx: &mut Ctx) -> Result<(
         session.set_keepalive(None);
         return Err(plain(status, reason));
     }
-    to_https(edge, session, ctx)?;
-    let route = route(session, ctx)?;
+    if wants_https(edge, ctx) {
+        return Err(to_https(session, ctx));
+    }
+    let Some(route) = route(session.req_header(), ctx) else { return Err(plain(404, "no_route")) };
     purge::method(session, ctx, &route).await?;
     body_limit(session, &route)?;
     // A refresh in the background carries its client's credentials: with them, and only with them, the script decides
@@ -81,25 +84,27 @@ fn redirect(status: StatusCode, target: &str) -> Reply {
     Reply::new(status, Source::Static).with(header::LOCATION, target)
 }
 
-fn to_https(edge: &Edge, session: &Session, ctx: &Ctx) -> Result<(), Stop> {
-    if ctx.tls || !edge.redirects(session, &ctx.plan) {
-        return Ok(());
-    }
+/// Whether the client is sent to https first.
+pub fn wants_https(edge: &Edge, ctx: &Ctx) -> bool {
+    !ctx.tls && edge.redirects(ctx.port, &ctx.plan)
+}
+
+fn to_https(session: &Session, ctx: &Ctx) -> Stop {
     let uri = &session.req_header().uri;
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
     let target = format!("https://{}{path}", ctx.host());
-    Err(Box::new(redirect(StatusCode::PERMANENT_REDIRECT, &target).because("redirect_to_https")))
+    Box::new(redirect(StatusCode::PERMANENT_REDIRECT, &target).because("redirect_to_https"))
 }
 
-fn route(session: &Session, ctx: &mut Ctx) -> Result<Arc<Route>, Stop> {
-    let req = session.req_header();
+/// The route that takes a request; it is kept in `ctx` too.
+pub fn route(req: &RequestHeader, ctx: &mut Ctx) -> Option<Arc<Route>> {
     let path = ctx.path(req.uri.path());
     let target =
         Target { host: ctx.host(), path: &path, query: req.uri.query(), method: &req.method, headers: &req.headers };
-    let found = ctx.plan.router.route(&target).and_then(|i| ctx.plan.routes.get(i)).cloned();
-    let Some(route) = found else { return Err(plain(404, "no_route")) };
-    ctx.route = Some(Arc::clone(&route));
-    Ok(route)
+    let route = ctx.plan.router.route(&target).and_then(|i| ctx.plan.routes.get(i)).cloned();
+    drop(path);
+    ctx.route.clone_from(&route);
+    route
 }
 
 fn body_limit(session: &mut Session, route: &Route) -> Result<(), Stop> {

@@ -89,7 +89,9 @@ fn stamp(resp: &mut ResponseHeader, ctx: &Ctx) -> pingora::Result<()> {
     if !ctx.reason.is_empty() {
         resp.insert_header("x-sluicegate-reason", HeaderValue::from_static(ctx.reason))?;
     }
-    if let Ok(id) = HeaderValue::from_str(&ctx.id) {
+    if let Ok(mut id) = HeaderValue::from_str(&ctx.id) {
+        // No two are equal: in HTTP/2's table of recent fields (RFC 7541 §2.3.2) it would only drive out what recurs.
+        id.set_sensitive(true);
         resp.insert_header("x-request-id", id)?;
     }
     Ok(())

@@ -1,18 +1,24 @@
 //! One client connection from accept to close: PROXY header, TLS, protocol choice, then request after request, each
 //! under the header deadline and the strict reader, with nothing but a socket held in between.
 
-use super::h1guard::{self, BodyKind, Refusal};
+use super::express::{self, Lane, Site};
+use super::h1guard::{self, BodyKind, Head, Refusal};
+use super::h2;
 use super::io::{ClientIo, Window};
 use super::plain::Plain;
 use super::proxy_protocol::{self, Parsed};
+use super::quiet::{Quiet, by};
 use crate::observe::metrics::Metrics;
 use crate::plan::listener::Rules;
+use crate::proxy::Edge;
+use crate::proxy::accept::Wire;
 use bytes::{Buf, BytesMut};
-use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -25,6 +31,8 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct Server<A> {
     /// The application.
     pub app: Arc<A>,
+    /// Answers plain hits before the application is asked; none on the admin port.
+    pub express: Option<Arc<Edge>>,
     /// Where refusals are counted.
     pub metrics: Arc<Metrics>,
     /// Becomes true when the process drains.
@@ -33,7 +41,8 @@ pub struct Server<A> {
 
 impl<A> Clone for Server<A> {
     fn clone(&self) -> Self {
-        Server { app: Arc::clone(&self.app), metrics: Arc::clone(&self.metrics), shutdown: self.shutdown.clone() }
+        let (app, metrics, shutdown) = (Arc::clone(&self.app), Arc::clone(&self.metrics), self.shutdown.clone());
+        Server { app, express: self.express.clone(), metrics, shutdown }
     }
 }
 
@@ -59,30 +68,41 @@ where
         if rules.proxy_protocol && !self.read_proxy_header(&mut plain, deadline).await {
             return;
         }
+        let (peer, port) = plain.ends();
+        let wire = Wire { peer, port, tls: rules.tls.is_some() };
         let Some(mut io) = self.handshake(plain, &rules, deadline).await else { return };
         if io.is_h2() {
-            return self.serve_h2(io, deadline).await;
+            return self.serve_h2(io, wire, &rules, deadline).await;
         }
         let mut deadline = deadline;
         let mut keep = None;
+        let mut quiet = Quiet::new(self.shutdown.clone());
         loop {
             let head = match self.hear(&mut io, &rules, deadline).await {
                 Heard::Head(n) => n,
                 Heard::Preface => {
                     io.set_h2();
-                    return self.serve_h2(io, deadline).await;
+                    return self.serve_h2(io, wire, &rules, deadline).await;
                 }
                 Heard::Gone => return,
                 Heard::Refused(why) => return self.refuse(&mut io, why).await,
                 Heard::Slow { began } => return self.too_slow(&mut io, began).await,
             };
-            let (next, settings) = match self.one_request(io, head, &rules, keep.take()).await {
-                Some(x) => x,
-                None => return,
+            let bytes = io.ahead().split_to(head);
+            let judged = match h1guard::inspect(&bytes) {
+                Ok(judged) if rules.h1 => judged,
+                Ok(_) => return self.refuse(&mut io, Refusal::Version).await,
+                Err(why) => return self.refuse(&mut io, why).await,
             };
-            io = next;
-            keep = settings;
-            if io.ahead().is_empty() && !self.wait_for_more(&mut io, &rules).await {
+            match self.express(&mut io, &bytes, &judged, (&wire, &rules)).await {
+                Lane::Keep => {}
+                Lane::Close => return close(&mut io).await,
+                Lane::Aside => match self.one_request(io, (bytes, judged), &rules, keep.take()).await {
+                    Some(x) => (io, keep) = x,
+                    None => return,
+                },
+            }
+            if io.ahead().is_empty() && !quiet.wait(rules.idle_timeout, io.readable()).await {
                 return;
             }
             deadline = Instant::now() + rules.header_timeout;
@@ -151,7 +171,7 @@ where
             let began = seen > 0;
             let got = tokio::select! {
                 biased;
-                r = timeout_at(deadline, io.fill()) => r,
+                r = by(|| deadline, io.fill()) => r,
                 () = drained(&mut self.shutdown), if !began => return Heard::Gone,
             };
             match got {
@@ -162,25 +182,25 @@ where
         }
     }
 
+    /// Answers a plain hit; a request with a body, or one whose head had to be rewritten, is none.
+    async fn express(&self, io: &mut ClientIo, bytes: &[u8], head: &Head, at: (&Wire, &Rules)) -> Lane {
+        let (wire, rules) = at;
+        match &self.express {
+            Some(edge) if head.body == BodyKind::Length(0) && head.rewritten.is_none() => {
+                let leaving = *self.shutdown.borrow();
+                express::answer(&Site { edge, wire, pause: rules.io_timeout, leaving }, io, bytes).await
+            }
+            _ => Lane::Aside,
+        }
+    }
+
     async fn one_request(
         &self,
         mut io: ClientIo,
-        head: usize,
+        (bytes, judged): (BytesMut, Head),
         rules: &Rules,
         keep: Option<pingora::apps::HttpPersistentSettings>,
     ) -> Option<(ClientIo, Option<pingora::apps::HttpPersistentSettings>)> {
-        let bytes = io.ahead().split_to(head);
-        let judged = match h1guard::inspect(&bytes) {
-            Ok(_) if !rules.h1 => Err(Refusal::Version),
-            other => other,
-        };
-        let judged = match judged {
-            Ok(j) => j,
-            Err(why) => {
-                self.refuse(&mut io, why).await;
-                return None;
-            }
-        };
         io.set_window(match judged.body {
             BodyKind::Length(n) => Window::Bytes(n),
             BodyKind::Chunked | BodyKind::Upgrade => Window::All,
@@ -199,16 +219,7 @@ where
         Some((*io, settings))
     }
 
-    /// Between two requests: true when more bytes came in time.
-    async fn wait_for_more(&mut self, io: &mut ClientIo, rules: &Rules) -> bool {
-        tokio::select! {
-            biased;
-            r = timeout(rules.idle_timeout, io.readable()) => matches!(r, Ok(Ok(()))),
-            () = drained(&mut self.shutdown) => false,
-        }
-    }
-
-    async fn serve_h2(mut self, mut io: ClientIo, deadline: Instant) {
+    async fn serve_h2(mut self, mut io: ClientIo, wire: Wire, rules: &Rules, deadline: Instant) {
         while io.ahead().len() < H2_PREFACE.len() {
             let got = tokio::select! {
                 r = timeout_at(deadline, io.fill()) => r,
@@ -219,7 +230,7 @@ where
             }
         }
         io.set_window(Window::All);
-        self.app.process_new(Box::new(io), &self.shutdown).await;
+        h2::serve(&self, io, wire, rules.io_timeout).await;
     }
 
     async fn refuse(&self, io: &mut ClientIo, why: Refusal) {
@@ -243,6 +254,12 @@ where
             let _ = timeout(ANSWER_TIMEOUT, io.close_with(answer)).await;
         }
     }
+}
+
+/// Ends a connection after its last answer.
+async fn close(io: &mut ClientIo) {
+    // The client may have left already.
+    let _ = timeout(ANSWER_TIMEOUT, AsyncWriteExt::shutdown(io)).await;
 }
 
 /// Reads and drops what the client still sends, for a moment: closing with unread bytes would reset the connection
@@ -269,7 +286,7 @@ fn skip_empty_lines(buf: &mut BytesMut) {
 }
 
 /// Resolves when the process drains.
-async fn drained(shutdown: &mut watch::Receiver<bool>) {
+pub async fn drained(shutdown: &mut watch::Receiver<bool>) {
     // The sender lives as long as the process; an error means it is gone, which is the end too.
     let _ = shutdown.wait_for(|down| *down).await;
 }

@@ -5,7 +5,7 @@ use crate::base::authority::{number, valid_authority};
 use bytes::{BufMut, BytesMut};
 
 /// Most header fields of a request.
-const FIELDS_MAX: usize = 100;
+pub const FIELDS_MAX: usize = 100;
 /// Longest request target.
 const TARGET_BYTES_MAX: usize = 16 * 1024;
 /// Longest method name.

@@ -9,14 +9,20 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Small writes are gathered up to this many bytes: a header and a 1 KiB body leave in one packet train.
 const WRITE_BUFFER: usize = 4096;
+/// The same for HTTP/2, whose frames of 16 KiB and less would each be a write and a TLS record or two of its own.
+const FRAMES_BUFFER: usize = 64 * 1024;
+/// Most pieces that one write takes from its caller.
+const PIECES_MAX: usize = 16;
 /// Bytes taken in at once while a header is awaited.
 const HEAD_CHUNK: usize = 4096;
 /// How much of a pipelined successor is kept while the present request is answered.
@@ -46,6 +52,26 @@ pub struct ClientIo {
     window: Window,
     eof: bool,
     h2: bool,
+    cork: Cork,
+}
+
+/// While it is in, a flush leaves what was gathered where it is. Whoever puts it in takes it out and flushes: HTTP/2
+/// flushes after every frame, and only the loop around a connection knows which flush is the last of a round.
+#[derive(Clone, Debug, Default)]
+pub struct Cork(Arc<AtomicBool>);
+
+impl Cork {
+    /// Polls with the cork in; when nothing is left to do for now, once more with the cork out.
+    pub async fn around<F: Future>(&self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.0.store(true, Ordering::Relaxed);
+            let first = work.as_mut().poll(cx);
+            self.0.store(false, Ordering::Relaxed);
+            if first.is_ready() { first } else { work.as_mut().poll(cx) }
+        })
+        .await
+    }
 }
 
 impl ClientIo {
@@ -61,7 +87,15 @@ impl ClientIo {
     }
 
     fn over(transport: Transport) -> Self {
-        ClientIo { transport, ahead: BytesMut::new(), out: BytesMut::new(), window: Window::All, eof: false, h2: false }
+        ClientIo {
+            transport,
+            ahead: BytesMut::new(),
+            out: BytesMut::new(),
+            window: Window::All,
+            eof: false,
+            h2: false,
+            cork: Cork::default(),
+        }
     }
 
     /// Whether ALPN chose HTTP/2.
@@ -72,6 +106,16 @@ impl ClientIo {
     /// Says that the HTTP/2 preface was seen on a clear-text connection.
     pub fn set_h2(&mut self) {
         self.h2 = true;
+    }
+
+    /// The cork of this connection.
+    pub fn cork(&self) -> Cork {
+        self.cork.clone()
+    }
+
+    /// Whether what is written is encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
     }
 
     /// The look-ahead buffer.
@@ -140,6 +184,40 @@ impl ClientIo {
         Poll::Ready(Ok(()))
     }
 
+    /// Passes on what was gathered and then `bufs`; how much of `bufs` was taken.
+    fn poll_through(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        while !self.out.is_empty() {
+            let mut pieces = [io::IoSlice::new(&[]); PIECES_MAX];
+            let all = std::iter::once(io::IoSlice::new(&self.out)).chain(bufs.iter().copied());
+            pieces.iter_mut().zip(all).for_each(|(p, b)| *p = b);
+            let n = match &mut self.transport {
+                Transport::Clear(s) => ready!(Pin::new(s).poll_write_vectored(cx, &pieces))?,
+                Transport::Tls(s) => ready!(Pin::new(s.as_mut()).poll_write_vectored(cx, &pieces))?,
+            };
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let own = n.min(self.out.len());
+            self.out.advance(own);
+            if n > own {
+                return Poll::Ready(Ok(n - own));
+            }
+        }
+        self.inner().poll_write_vectored(cx, bufs)
+    }
+
+    /// Copies as much of `bufs` as there is room for.
+    fn gather(&mut self, bufs: &[io::IoSlice<'_>]) -> usize {
+        let mut taken = 0;
+        for buf in bufs {
+            let room = FRAMES_BUFFER.saturating_sub(self.out.len());
+            let part = buf.get(..room.min(buf.len())).unwrap_or_default();
+            self.out.extend_from_slice(part);
+            taken += part.len();
+        }
+        taken
+    }
+
     /// Reads when the present request has no more body: only the end of the stream is of interest, early bytes of
     /// the next request are put aside.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -193,28 +271,44 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.out.len() + buf.len() <= WRITE_BUFFER {
-            self.out.extend_from_slice(buf);
-            return Poll::Ready(Ok(buf.len()));
-        }
-        if self.out.is_empty() {
+        if !self.h2 && self.out.is_empty() && buf.len() > WRITE_BUFFER {
             return self.inner().poll_write(cx, buf);
         }
-        let this = &mut *self;
-        if let Transport::Clear(s) = &mut this.transport {
-            let n = ready!(Pin::new(s).poll_write_vectored(cx, &[io::IoSlice::new(&this.out), io::IoSlice::new(buf)]))?;
-            let own = n.min(this.out.len());
-            this.out.advance(own);
-            if n > own {
-                return Poll::Ready(Ok(n - own));
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let len: usize = bufs.iter().map(|b| b.len()).sum();
+        if self.h2 {
+            if self.out.len() >= FRAMES_BUFFER {
+                ready!(self.poll_drain(cx))?;
             }
+            return Poll::Ready(Ok(self.gather(bufs)));
         }
-        ready!(this.poll_drain(cx))?;
-        this.inner().poll_write(cx, buf)
+        if self.out.len() + len <= WRITE_BUFFER {
+            bufs.iter().for_each(|b| self.out.extend_from_slice(b));
+            return Poll::Ready(Ok(len));
+        }
+        self.poll_through(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.cork.0.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
         ready!(self.poll_drain(cx))?;
+        if self.h2 {
+            // Between two rounds an HTTP/2 connection holds no buffer either.
+            self.out = BytesMut::new();
+        }
         self.inner().poll_flush(cx)
     }
 

@@ -1,12 +1,15 @@
 //! Sockets, TLS, reload, signals: boot in order. Everything a running gateway owns hangs on `Running`.
 
 pub mod conn;
+pub mod express;
 pub mod files;
 pub mod h1guard;
+pub mod h2;
 pub mod io;
 pub mod listen;
 pub mod plain;
 pub mod proxy_protocol;
+pub mod quiet;
 pub mod reload;
 pub mod signals;
 pub mod watch;
@@ -55,11 +58,13 @@ pub struct Options {
     pub clock: Clock,
     /// Reload when a file changes.
     pub watch: bool,
+    /// Answer plain hits before a session is made; off only where the two ways are compared.
+    pub express: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { clock: Clock::system(), watch: true }
+        Options { clock: Clock::system(), watch: true, express: true }
     }
 }
 
@@ -93,7 +98,8 @@ pub async fn start(config: &Path, options: Options) -> anyhow::Result<Running> {
     let edge = Arc::new(Edge::new(Arc::new(plan), Arc::clone(&shared)));
     let (down, shutdown) = channel::channel(false);
     let open = Arc::new(Open::default());
-    let listeners = listeners(&edge, &loaded, &shutdown, &open);
+    let lane = options.express.then(|| Arc::clone(&edge));
+    let listeners = listeners(&edge, &loaded, (&shutdown, lane), &open);
     let reloader = Arc::new(Reloader::new(config.to_owned(), Arc::clone(&edge), listeners, &loaded));
     reloader.bind_now().map_err(|f| Faulty(loaded.sources.locate(f)))?;
     let door = open_admin(&loaded, &edge, &reloader, &shutdown)?;
@@ -117,7 +123,7 @@ type ProxyApp = HttpProxy<Spine>;
 fn listeners(
     edge: &Arc<Edge>,
     loaded: &Loaded,
-    shutdown: &channel::Receiver<bool>,
+    (shutdown, express): (&channel::Receiver<bool>, Option<Arc<Edge>>),
     open: &Arc<Open>,
 ) -> Listeners<ProxyApp> {
     let conf = ServerConf { threads: threads(loaded.config.server.threads), max_retries: 4, ..ServerConf::default() };
@@ -132,7 +138,8 @@ fn listeners(
     server.h2_idle_timeout = Some(loaded.config.server.idle_timeout.0);
     app.server_options = Some(server);
     app.handle_init_modules();
-    let server = Server { app: Arc::new(app), metrics: Arc::clone(&edge.shared.metrics), shutdown: shutdown.clone() };
+    let (metrics, shutdown) = (Arc::clone(&edge.shared.metrics), shutdown.clone());
+    let server = Server { app: Arc::new(app), express, metrics, shutdown };
     let edge = Arc::clone(edge);
     let now = move |name: &str| {
         let plan = edge.plan.load();
@@ -167,7 +174,7 @@ fn open_admin(
     };
     let app = Arc::new(Admin::new(Arc::clone(edge), token, reload, status));
     let metrics = Arc::clone(&edge.shared.metrics);
-    let server = Server { app, metrics, shutdown: shutdown.clone() };
+    let server = Server { app, express: None, metrics, shutdown: shutdown.clone() };
     let base: Rules = rules(&loaded.config, &[Protocol::H1]);
     let mut door = Listeners::new(
         server,

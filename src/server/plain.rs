@@ -8,7 +8,7 @@ use pingora::protocols::{
     UniqueIDType,
 };
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,6 +35,12 @@ impl Plain {
     pub fn set_peer(&mut self, peer: SocketAddr) {
         let local = self.digest.local_addr().and_then(|a| a.as_inet().copied()).unwrap_or(peer);
         self.digest = Arc::new(digest(&self.tcp, peer, local));
+    }
+
+    /// The client's address and our port.
+    pub fn ends(&self) -> (Option<IpAddr>, Option<u16>) {
+        let inet = |a: Option<&PeerAddr>| a.and_then(|a| a.as_inet().copied());
+        (inet(self.digest.peer_addr()).map(|a| a.ip()), inet(self.digest.local_addr()).map(|a| a.port()))
     }
 
     /// Reads into the look-ahead buffer; 0 at the end of the stream.

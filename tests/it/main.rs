@@ -22,6 +22,7 @@ mod conf;
 mod conformance;
 mod disk;
 mod early_hints;
+mod express;
 mod harness;
 mod holes;
 mod keys;

@@ -105,7 +105,8 @@ impl Head {
     /// Bytes of memory this takes, estimated: the header map's own bookkeeping is larger than most values.
     pub(super) fn cost(&self) -> u64 {
         let fields = self.header.headers.iter();
-        let fields: usize = fields.map(|(n, v)| n.as_str().len() + v.len() + FIELD_OVERHEAD_BYTES).sum();
+        // Twice the text: once parsed, once in the block that hits send.
+        let fields: usize = fields.map(|(n, v)| 2 * (n.as_str().len() + v.len()) + FIELD_OVERHEAD_BYTES).sum();
         let vary: usize = self.vary.iter().map(|n| n.as_str().len() + FIELD_OVERHEAD_BYTES / 4).sum();
         let tags: usize = self.filed.tags.iter().map(|t| t.len() + TAG_OVERHEAD_BYTES).sum();
         u64::try_from(fields + vary + tags).unwrap_or(u64::MAX)

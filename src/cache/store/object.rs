@@ -1,15 +1,15 @@
 //! A whole stored object: what a hit serves from.
 
-use super::super::conditional;
 use super::super::purge::Checked;
+use super::super::{conditional, wire};
 use super::rendition::{Headers, Rendition, Renditions};
 use super::{CHUNK_BYTES, Head};
 use crate::base::coding::Coding;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// An immutable object. A refresh makes a new one that shares the body.
@@ -25,6 +25,8 @@ pub struct Object {
     checked: Checked,
     renditions: Arc<Renditions>,
     coded_headers: Headers,
+    /// The header as HTTP/1.1 sends it, made by the first hit that needs it.
+    block: OnceLock<Bytes>,
 }
 
 /// What a refreshed object goes on with.
@@ -61,6 +63,7 @@ impl Object {
             checked,
             renditions: Arc::default(),
             coded_headers: Headers::default(),
+            block: OnceLock::new(),
         }
     }
 
@@ -87,6 +90,7 @@ impl Object {
             checked,
             renditions: Arc::clone(&self.renditions),
             coded_headers: Headers::default(),
+            block: OnceLock::new(),
         }
     }
 
@@ -181,6 +185,16 @@ impl Object {
         // A number is always a valid field value.
         let _ = header.insert_header(header::AGE, HeaderValue::from(self.age_secs(now)));
         header
+    }
+
+    /// Status line and stored fields as HTTP/1.1 sends them, but for what differs from hit to hit.
+    pub fn block(&self) -> &[u8] {
+        self.block.get_or_init(|| {
+            let mut header = self.head.header.clone();
+            // Each answer has its own.
+            header.remove_header("x-request-id");
+            wire::block(&header, self.head.created).freeze()
+        })
     }
 
     /// The header of a 304: the fields of the 200 but those that describe the body it does not have (RFC 9110 §15.4.5).

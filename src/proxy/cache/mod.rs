@@ -8,7 +8,7 @@ mod stale;
 mod tags;
 mod tell;
 
-pub use hot::serve_hot;
+pub use hot::{Found, allowed, find, serve_hot};
 pub use origin::{from_origin, invalidate, may_store};
 pub use range::{not_modified, range};
 pub use stale::{as_it_was, may_be_stale};
@@ -85,8 +85,7 @@ fn store(ctx: &Ctx) -> Option<&RouteStore> {
     ctx.route.as_ref()?.cache.as_ref()
 }
 
-fn key_of(session: &Session, ctx: &Ctx, cache: &RouteStore) -> Key {
-    let req = session.req_header();
+fn key_of(req: &RequestHeader, ctx: &Ctx, cache: &RouteStore) -> Key {
     let place = Place::of(ctx.tls, &ctx.authority, req.raw_path());
     // Two routes may share a URL (a header or a method tells them apart), and a script may choose another upstream:
     // their answers are different objects. A purge by URL finds them all.
@@ -120,7 +119,7 @@ pub fn key(session: &Session, ctx: &Ctx) -> Result<CacheKey> {
         return Ok(k.to_pingora());
     }
     let cache = store(ctx).ok_or_else(|| Error::explain(ErrorType::InternalError, "no cache on this route"))?;
-    Ok(key_of(session, ctx, cache).to_pingora())
+    Ok(key_of(session.req_header(), ctx, cache).to_pingora())
 }
 
 /// Something stored: may it be used for this request?

@@ -62,3 +62,52 @@ async fn small_writes_leave_together_and_large_ones_whole() {
     assert_eq!(all.len(), 100_010);
     assert!(all.starts_with(b"head xxx") && all.ends_with(b"xxx tail"));
 }
+
+#[tokio::test]
+async fn frames_of_a_round_leave_together_when_nothing_is_left_to_do() {
+    let (mut io, mut client) = pair().await;
+    io.set_h2();
+    let (cork, mut frames, mut corked) = (io.cork(), 3, Vec::new());
+    let round = poll_fn(|cx| {
+        while frames > 0 {
+            assert!(matches!(Pin::new(&mut io).poll_write(cx, b"frame "), Poll::Ready(Ok(6))));
+            // As HTTP/2 does after every frame.
+            assert!(Pin::new(&mut io).poll_flush(cx).is_ready());
+            frames -= 1;
+        }
+        corked.push(io.out.len());
+        assert!(Pin::new(&mut io).poll_flush(cx).is_ready());
+        corked.push(io.out.len());
+        Poll::<()>::Pending
+    });
+    let ended = tokio::time::timeout(Duration::from_millis(20), cork.around(round)).await;
+    assert!(ended.is_err());
+    assert_eq!(corked.get(..4), Some(&[18, 18, 18, 0][..]), "held while there is work, sent when there is none");
+    let mut got = [0; 18];
+    client.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"frame frame frame ");
+}
+
+#[tokio::test]
+async fn frames_beyond_the_buffer_are_taken_in_parts_and_lose_nothing() {
+    let (mut io, mut client) = pair().await;
+    io.set_h2();
+    let all: Vec<u8> = (0..=u8::MAX).cycle().take(300_000).collect();
+    let expected = all.clone();
+    let reader = tokio::spawn(async move {
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        got
+    });
+    for piece in all.chunks(16_393) {
+        let mut left = piece;
+        while !left.is_empty() {
+            let (a, b) = left.split_at(left.len() / 3);
+            let n = io.write_vectored(&[io::IoSlice::new(a), io::IoSlice::new(b)]).await.unwrap();
+            assert!(n > 0 && io.out.len() <= FRAMES_BUFFER);
+            left = &left[n..];
+        }
+    }
+    AsyncWriteExt::shutdown(&mut io).await.unwrap();
+    assert!(reader.await.unwrap() == expected);
+}

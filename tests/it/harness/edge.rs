@@ -20,6 +20,7 @@ listeners: { web: { address: \"127.0.0.1:0\" } }
 pub struct Setup {
     yaml: String,
     files: Vec<(String, String)>,
+    express: bool,
 }
 
 /// A gateway that runs until it is dropped.
@@ -36,7 +37,7 @@ impl Setup {
 
     /// A whole configuration.
     pub fn bare(yaml: &str) -> Setup {
-        Setup { yaml: yaml.to_owned(), files: Vec::new() }
+        Setup { yaml: yaml.to_owned(), files: Vec::new(), express: true }
     }
 
     /// Replaces `$NAME` in the YAML and in the files given so far.
@@ -52,6 +53,12 @@ impl Setup {
     /// A file beside the YAML.
     pub fn file(mut self, name: &str, text: &str) -> Setup {
         self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Without the express lane: hits take the way of every other request.
+    pub fn ordinary(mut self) -> Setup {
+        self.express = false;
         self
     }
 
@@ -71,7 +78,7 @@ impl Setup {
     /// Starts it in a folder that may hold what an earlier gateway left.
     pub async fn start_in(self, dir: TempDir) -> anyhow::Result<Edge> {
         let config = self.write_into(dir.path());
-        let options = Options { clock: Clock::system(), ..Options::default() };
+        let options = Options { clock: Clock::system(), express: self.express, ..Options::default() };
         let running = server::start(&config, options).await?;
         Ok(Edge { running, dir })
     }
