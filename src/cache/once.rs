@@ -28,8 +28,10 @@ pub fn decide(answer: &Answer<'_>, asked: &Asked<'_>) -> Result<(CacheMeta, bool
     }
 }
 
+/// Whether somebody wanted it served stale. The window for an origin that cannot be reached does not count: every answer
+/// has that.
 fn has_windows(meta: &CacheMeta) -> bool {
-    meta.stale_while_revalidate_sec() > 0 || meta.stale_if_error_sec() > 0
+    meta.stale_while_revalidate_sec() > 0 || fresh::OnFailure::of(meta).error_secs > 0
 }
 
 fn may_share(answer: &Answer<'_>, asked: &Asked<'_>) -> bool {

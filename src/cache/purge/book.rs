@@ -96,14 +96,22 @@ impl Book {
     /// Purges kept in a folder: rules and counter of before are there again. Without a log that can be relied on,
     /// everything stored before is void. Blocks on the disk.
     pub fn open(folder: Option<&Path>, clock: Clock) -> io::Result<Self> {
+        let Some(folder) = folder else { return Ok(Book::new(clock)) };
+        Book::beside(folder, false, clock)
+    }
+
+    /// The same for a folder of which it is known whether anything is stored there (`empty`: nothing is). A log that
+    /// cannot be written, on a full disk, is tried again by [`Book::tidy`]; until then purges end with the process, and
+    /// what is stored ends with them.
+    pub fn beside(folder: &Path, empty: bool, clock: Clock) -> io::Result<Self> {
         let mut book = Book::new(clock);
-        let Some(folder) = folder else { return Ok(book) };
         let unknown = by_the_clock(book.clock.now());
         let start = match log::read(folder)? {
             Said::Rules { reserved, entries } => {
                 entries.iter().for_each(|(kind, name, marks)| book.rules.merge(*kind, name, marks));
                 reserved
             }
+            Said::Nothing if empty => unknown,
             Said::Nothing => book.all_void(unknown),
             Said::Damaged { reserved } => {
                 tracing::error!(folder = %folder.display(), "the log of purges is damaged: what is stored is void");
@@ -112,7 +120,16 @@ impl Book {
         };
         *book.generation.get_mut() = start;
         let records = book.records();
-        book.log = Some(Mutex::new(Log::create(folder, start.saturating_add(RESERVED_AHEAD), &records)?));
+        let log = match Log::create(folder, start.saturating_add(RESERVED_AHEAD), &records) {
+            Ok(log) => log,
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "the log of purges cannot be written for now");
+                // An old log must not speak for purges that it has not seen.
+                log::remove(folder)?;
+                Log::broken(folder)
+            }
+        };
+        book.log = Some(Mutex::new(log));
         Ok(book)
     }
 

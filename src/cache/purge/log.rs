@@ -43,7 +43,8 @@ pub(super) enum Said {
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    file: File,
+    /// None where it could not be made.
+    file: Option<File>,
     reserved: u64,
     bytes: u64,
     compact_bytes: u64,
@@ -163,13 +164,19 @@ impl Log {
         std::fs::create_dir_all(folder)?;
         let path = folder.join(FILE_NAME);
         let (file, bytes) = replace(&path, &header(reserved), records)?;
-        Ok(Log { path, file, reserved, bytes, compact_bytes: bytes, broken: false })
+        Ok(Log { path, file: Some(file), reserved, bytes, compact_bytes: bytes, broken: false })
+    }
+
+    /// A log that could not be written; [`Log::rewrite`] tries again.
+    pub fn broken(folder: &Path) -> Self {
+        Log { path: folder.join(FILE_NAME), file: None, reserved: 0, bytes: 0, compact_bytes: 0, broken: true }
     }
 
     /// Appends records; with `sync` they are on the disk when this returns.
     pub fn append(&mut self, records: &[u8], sync: bool) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
         if !records.is_empty()
-            && let Err(e) = self.file.write_all(records)
+            && let Err(e) = file.write_all(records)
         {
             self.broken = true;
             return Err(e);
@@ -177,7 +184,7 @@ impl Log {
         self.bytes += records.len() as u64;
         if sync {
             // After a failed sync nobody knows what is on the disk.
-            self.file.sync_data().inspect_err(|_| self.broken = true)?;
+            file.sync_data().inspect_err(|_| self.broken = true)?;
         }
         Ok(())
     }
@@ -197,8 +204,16 @@ impl Log {
     pub fn rewrite(&mut self, reserved: u64, records: &[u8]) -> io::Result<()> {
         let (file, bytes) = replace(&self.path, &header(reserved), records)?;
         self.reserved = reserved;
-        (self.file, self.bytes, self.compact_bytes, self.broken) = (file, bytes, bytes, false);
+        (self.file, self.bytes, self.compact_bytes, self.broken) = (Some(file), bytes, bytes, false);
         Ok(())
+    }
+}
+
+/// Removes the folder's log; one that is gone is fine.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_file(folder.join(FILE_NAME)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 

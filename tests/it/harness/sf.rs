@@ -45,7 +45,7 @@ fn judge(member: &str) -> Result<(), String> {
 }
 
 fn meaning(seen: &[(String, Bare)]) -> Result<(), String> {
-    const FWD: [&str; 7] = ["bypass", "method", "uri-miss", "vary-miss", "request", "stale", "partial"];
+    const FWD: [&str; 8] = ["bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"];
     let has = |name: &str| seen.iter().any(|(k, _)| k == name);
     for (key, value) in seen {
         let fits = match (key.as_str(), value) {

@@ -46,8 +46,9 @@ async fn is_reused_with(status: u16, fields: &'static str, asks: &[(&str, &str)]
     let first = edge.ask("GET", "/", asks, b"").await;
     let second = edge.ask("GET", "/", asks, b"").await;
     assert_eq!((first.status, first.text().as_str()), (status, "0"), "{fields}");
-    let hit = origin.hits() == 1;
-    assert_eq!(second.text(), if hit { "0" } else { "1" }, "{fields}");
+    // A stale answer may have asked the origin a second time by now, in the background.
+    let hit = second.text() == "0";
+    assert!(hit || (second.text() == "1" && origin.hits() == 2), "{fields}");
     assert_eq!(second.source(), if hit { "http_cache" } else { "origin" }, "{fields}");
     hit
 }

@@ -139,7 +139,8 @@ impl DiskStore {
     pub fn open(options: &DiskOptions) -> Result<Self, FolderError> {
         let (files, lock) = Files::open(&options.folder)?;
         let failed = |why| FolderError::Io { path: options.folder.clone(), why };
-        let book = Book::open(Some(&options.folder), options.clock.clone()).map_err(failed)?;
+        let empty = files.list().map_err(failed)?.is_empty();
+        let book = Book::beside(&options.folder, empty, options.clock.clone()).map_err(failed)?;
         let limits = Limits::of(options);
         let own_segments = limits.size_bytes / (limits.segment_bytes / append::OWN_SHARE).max(1);
         raise_file_limit(own_segments + OTHER_FILES);
