@@ -2,6 +2,7 @@
 
 use super::cache::CacheState;
 use crate::ai::call::CallRecord;
+use crate::ai::dialect::Dialect;
 use crate::auth::Claims;
 use crate::base::source::Source;
 use crate::plan::{Plan, Route};
@@ -51,6 +52,8 @@ pub struct Ctx {
     pub sticky: Option<String>,
     /// The HTTP cache's part.
     pub cache: CacheState,
+    /// What the client of an AI route speaks; other routes have no use for it.
+    pub dialect: Dialect,
     /// The model call.
     pub call: Option<Arc<CallRecord>>,
     /// Origin server used.
@@ -87,6 +90,7 @@ impl Ctx {
             notes: Vec::new(),
             sticky: None,
             cache: CacheState::default(),
+            dialect: Dialect::default(),
             call: None,
             upstream: None,
             tries: Tries::default(),

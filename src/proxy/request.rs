@@ -3,6 +3,7 @@
 
 use super::ctx::Ctx;
 use super::{Edge, ai, cache, policy, reply};
+use crate::ai::dialect::Dialect;
 use crate::auth::JwtError;
 use crate::auth::jwt::JwtVerifier;
 use crate::base::reply::Reply;
@@ -96,6 +97,10 @@ fn route(session: &Session, ctx: &mut Ctx) -> Result<Arc<Route>, Stop> {
         Target { host: ctx.host(), path: &path, query: req.uri.query(), method: &req.method, headers: &req.headers };
     let found = ctx.plan.router.route(&target).and_then(|i| ctx.plan.routes.get(i)).cloned();
     let Some(route) = found else { return Err(plain(404, "no_route")) };
+    if matches!(route.handler, Handler::Ai(_)) {
+        let dialect = Dialect::of_client(&path, &req.headers);
+        ctx.dialect = dialect;
+    }
     ctx.route = Some(Arc::clone(&route));
     Ok(route)
 }
@@ -129,7 +134,7 @@ async fn authenticate(rule: &JwtVerifier, session: &Session, ctx: &mut Ctx) -> R
             let on_ai = matches!(ctx.route.as_deref().map(|r| &r.handler), Some(Handler::Ai(_)));
             let text = format!("{e}");
             let reply = if on_ai {
-                let body = crate::ai::error::error_json(&text, "authentication_error", None, e.as_str());
+                let body = ctx.dialect.own_error(e.status(), &text, e.as_str());
                 Reply::json(e.status(), Source::Auth, &body)
             } else {
                 Reply::text(e.status(), Source::Auth, format!("{text}\n"))

@@ -13,7 +13,13 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Runs the real binary with the secrets that the shipped files name.
 fn sluicegate(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    for name in ["OPENAI_API_KEY", "SLUICEGATE_JWT_SECRET", "SLUICEGATE_DEMO_SECRET", "SLUICEGATE_ADMIN_TOKEN"] {
+    for name in [
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "SLUICEGATE_JWT_SECRET",
+        "SLUICEGATE_DEMO_SECRET",
+        "SLUICEGATE_ADMIN_TOKEN",
+    ] {
         command.env(name, SECRET);
     }
     command.args(args).output().expect("the binary runs")

@@ -18,6 +18,7 @@ mod auth;
 mod bots;
 mod cdn;
 mod conf;
+mod dialects;
 mod harness;
 mod holes;
 mod policy;

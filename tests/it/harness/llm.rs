@@ -1,19 +1,26 @@
-//! A scripted model provider of the OpenAI dialect, on top of the scripted origin: it counts calls and can misbehave.
+//! A scripted model provider, on top of the scripted origin: it counts calls and can misbehave. It speaks OpenAI's
+//! dialect at `/v1/chat/completions` and Anthropic's at `/v1/messages`.
 
+use super::messages;
 use super::origin::{Gate, Origin, Seen, Step, chunk, chunked, reply};
 use serde_json::{Value, json};
 use std::time::Duration;
+
+/// Tool calls: id, name, arguments as JSON.
+pub type Calls = Vec<(&'static str, &'static str, &'static str)>;
 
 /// How the provider treats one call.
 #[derive(Clone)]
 pub enum Play {
     /// A good answer with this text; streamed if the call asks for it, a word per event.
     Say(String),
+    /// A good answer with this text and these tool calls.
+    Tools(String, Calls),
     /// A good streamed answer whose words after the first wait, one permit each.
     Gated(String, Gate),
     /// A good answer that begins only when the gate opens.
     Late(String, Gate),
-    /// An error status with an OpenAI-shaped body.
+    /// An error status with a body of the dialect's shape.
     Fail(u16),
     /// Status 200 and a body that is no JSON.
     Garbage,
@@ -22,6 +29,9 @@ pub enum Play {
     /// No answer for a long time.
     Hang,
 }
+
+/// Where chats arrive.
+const CHATS: [&str; 2] = ["/v1/chat/completions", "/v1/messages"];
 
 /// The provider.
 #[derive(Clone)]
@@ -35,7 +45,14 @@ impl Llm {
         let origin = Origin::start(move |seen| match seen.target.as_str() {
             "/v1/chat/completions" => {
                 let call = seen.json();
-                steps(script(&call, seen), &call)
+                steps(script(&call, seen), &call, false)
+            }
+            "/v1/messages" => {
+                let call = seen.json();
+                steps(script(&call, seen), &call, true)
+            }
+            "/v1/messages/count_tokens" => {
+                reply(200, &[("content-type", "application/json")], json!({ "input_tokens": 42 }).to_string())
             }
             "/v1/embeddings" => {
                 reply(200, &[("content-type", "application/json")], embedding(&seen.json()).to_string())
@@ -64,7 +81,7 @@ impl Llm {
 
     /// How many chat calls have arrived.
     pub fn calls(&self) -> usize {
-        self.origin.seen().iter().filter(|seen| seen.target == "/v1/chat/completions").count()
+        self.origin.seen().iter().filter(|seen| CHATS.contains(&seen.target.as_str())).count()
     }
 
     /// How many calls the gateway gave up before they were answered.
@@ -101,25 +118,38 @@ pub fn answer_text(answer: &Value) -> &str {
     answer["choices"][0]["message"]["content"].as_str().unwrap_or("")
 }
 
-fn steps(play: Play, call: &Value) -> Vec<Step> {
+fn steps(play: Play, call: &Value, anthropic: bool) -> Vec<Step> {
     let stream = call["stream"].as_bool().unwrap_or(false);
     let json_head = [("content-type", "application/json")];
+    let (text, calls, gate) = match play.clone() {
+        Play::Tools(text, calls) => (text, calls, None),
+        Play::Gated(text, gate) => (text, Calls::new(), Some(gate)),
+        Play::Say(text) | Play::CutAfter(text, _) => (text, Calls::new(), None),
+        _ => Default::default(),
+    };
+    let good = || match (stream, anthropic) {
+        (true, false) => events(&text, &calls, call, gate.clone()),
+        (true, true) => messages::events(&text, &calls, call, gate.clone()),
+        (false, false) => reply(200, &json_head, whole(&text, &calls, call).to_string()),
+        (false, true) => reply(200, &json_head, messages::whole(&text, &calls, call).to_string()),
+    };
     match play {
-        Play::Say(text) if stream => events(&text, call, None),
-        Play::Say(text) => reply(200, &json_head, whole(&text, call).to_string()),
-        Play::Gated(text, gate) => events(&text, call, Some(gate)),
-        Play::Late(text, gate) => [vec![Step::Wait(gate)], steps(Play::Say(text), call)].concat(),
+        Play::Say(_) | Play::Tools(..) | Play::Gated(..) => good(),
+        Play::Late(text, gate) => [vec![Step::Wait(gate)], steps(Play::Say(text), call, anthropic)].concat(),
+        Play::Fail(status) if anthropic => {
+            reply(status, &json_head, messages::error(status, "scripted failure").to_string())
+        }
         Play::Fail(status) => reply(status, &json_head, error("scripted failure").to_string()),
         Play::Garbage => reply(200, &json_head, "<html>this is no JSON"),
-        Play::CutAfter(text, words) if stream => {
-            let mut steps = events(&text, call, None);
-            // the head and the role event come first
-            steps.truncate(2 + words);
+        Play::CutAfter(_, words) if stream => {
+            let mut steps = good();
+            // What comes before the words: the head and the role event, or the head and three events.
+            steps.truncate(if anthropic { 4 } else { 2 } + words);
             steps.push(Step::Cut);
             steps
         }
-        Play::CutAfter(text, _) => {
-            let mut bytes = match reply(200, &json_head, whole(&text, call).to_string()).remove(0) {
+        Play::CutAfter(..) => {
+            let mut bytes = match good().remove(0) {
                 Step::Send(bytes) => bytes,
                 _ => Vec::new(),
             };
@@ -135,15 +165,25 @@ fn usage(text: &str) -> Value {
     json!({ "prompt_tokens": 10, "completion_tokens": words, "total_tokens": 10 + words })
 }
 
-fn whole(text: &str, call: &Value) -> Value {
+fn tool_calls(calls: &Calls) -> Vec<Value> {
+    let call = |(id, name, arguments): &(&str, &str, &str)| json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } });
+    calls.iter().map(call).collect()
+}
+
+fn whole(text: &str, calls: &Calls, call: &Value) -> Value {
+    let mut message = json!({ "role": "assistant", "content": text });
+    if !calls.is_empty() {
+        message["tool_calls"] = tool_calls(calls).into();
+    }
+    let finish = if calls.is_empty() { "stop" } else { "tool_calls" };
     json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000, "model": call["model"],
-        "choices": [{ "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop" }],
+        "choices": [{ "index": 0, "message": message, "finish_reason": finish }],
         "usage": usage(text),
     })
 }
 
-fn events(text: &str, call: &Value, gate: Option<Gate>) -> Vec<Step> {
+fn events(text: &str, calls: &Calls, call: &Value, gate: Option<Gate>) -> Vec<Step> {
     let event = |delta: Value, finish: Value| {
         let data = json!({
             "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": call["model"],
@@ -159,7 +199,17 @@ fn events(text: &str, call: &Value, gate: Option<Gate>) -> Vec<Step> {
         }
         steps.push(event(json!({ "content": word }), Value::Null));
     }
-    steps.push(event(json!({}), json!("stop")));
+    for (index, mut head) in tool_calls(calls).into_iter().enumerate() {
+        let arguments = head["function"]["arguments"].take();
+        let (a, b) = arguments.as_str().unwrap().split_at(arguments.as_str().unwrap().len() / 2);
+        (head["index"], head["function"]["arguments"]) = (json!(index), json!(""));
+        steps.push(event(json!({ "tool_calls": [head] }), Value::Null));
+        for part in [a, b] {
+            let fragment = json!({ "index": index, "function": { "arguments": part } });
+            steps.push(event(json!({ "tool_calls": [fragment] }), Value::Null));
+        }
+    }
+    steps.push(event(json!({}), json!(if calls.is_empty() { "stop" } else { "tool_calls" })));
     if call["stream_options"]["include_usage"] == json!(true) {
         let data = json!({
             "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": call["model"],

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod edge;
 pub mod llm;
+pub mod messages;
 pub mod origin;
 pub mod process;
 pub mod secure;
