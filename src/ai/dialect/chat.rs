@@ -294,9 +294,10 @@ impl Dropped {
         }
     }
 
-    /// Notes the members that say something: `null` is what their absence means, too.
+    /// Notes the members that say something: `null` and an empty list are what their absence means, too.
     pub fn rest(&mut self, rest: &Fields) {
-        for (name, _) in rest.iter().filter(|(_, v)| !v.is_null()) {
+        let silent = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
+        for (name, _) in rest.iter().filter(|(_, v)| !silent(v)) {
             self.note(name);
         }
     }

@@ -12,8 +12,8 @@ const CALLS_MAX: usize = 256;
 /// The reader.
 #[derive(Default)]
 pub struct Reader {
-    /// The content index of each call, in order.
-    calls: Vec<u64>,
+    /// The content index of each call, in order, and whether its arguments have begun.
+    calls: Vec<(u64, bool)>,
     usage: Fields,
     finished: bool,
     started: bool,
@@ -38,7 +38,7 @@ impl Read for Reader {
                 self.block(index, event.get("content_block").unwrap_or(&Value::Null), out)?;
             }
             Some("content_block_delta") => self.delta(index, event.get("delta").unwrap_or(&Value::Null), out),
-            Some("content_block_stop") => out.push(Event::Break),
+            Some("content_block_stop") => self.stopped(index, out),
             Some("message_delta") => self.message_delta(event, out),
             // Event types may be added at any time: <https://platform.claude.com/docs/en/build-with-claude/streaming>.
             _ => {}
@@ -80,10 +80,10 @@ impl Reader {
                 if k >= CALLS_MAX {
                     return Err(Garbage);
                 }
-                self.calls.push(index);
                 out.push(Event::Call(k, word("id"), word("name")));
                 // Some servers send the whole input at once.
                 let whole = block.get("input").filter(|i| i.as_object().is_some_and(|o| !o.is_empty()));
+                self.calls.push((index, whole.is_some()));
                 out.extend(whole.map(|i| Event::Arguments(k, i.to_string())));
             }
             other => self.dropped.note(other),
@@ -99,13 +99,26 @@ impl Reader {
             "signature_delta" => push_text(out, Event::Signature, word("signature")),
             "input_json_delta" => {
                 // A server tool's input belongs to no call of the client's.
-                if let Some(k) = self.calls.iter().position(|i| *i == index) {
-                    push_text(out, |text| Event::Arguments(k, text), word("partial_json"));
+                let fragment = word("partial_json");
+                let mut calls = self.calls.iter_mut().enumerate();
+                if let Some((k, (_, begun))) = calls.find(|(_, (i, _))| *i == index && !fragment.is_empty()) {
+                    *begun = true;
+                    out.push(Event::Arguments(k, fragment));
                 }
             }
             "citations_delta" => self.dropped.note("citations"),
             other => self.dropped.note(other),
         }
+    }
+
+    /// A call without arguments has an empty object of them, which is no text at all in this stream.
+    fn stopped(&mut self, index: u64, out: &mut Vec<Event>) {
+        let mut calls = self.calls.iter_mut().enumerate();
+        if let Some((k, (_, begun))) = calls.find(|(_, (i, begun))| *i == index && !begun) {
+            *begun = true;
+            out.push(Event::Arguments(k, "{}".to_owned()));
+        }
+        out.push(Event::Break);
     }
 
     fn message_delta(&mut self, event: &Value, out: &mut Vec<Event>) {

@@ -179,8 +179,29 @@ fn format(f: &Format) -> Value {
         Format::Json => json!({ "type": "json_object" }),
         Format::Schema(schema, name) => {
             let name = name.as_deref().unwrap_or("answer");
-            json!({ "type": "json_schema", "json_schema": { "name": name, "schema": schema, "strict": true } })
+            let strict = is_strict(schema);
+            json!({ "type": "json_schema", "json_schema": { "name": name, "schema": schema, "strict": strict } })
         }
+    }
+}
+
+/// Whether OpenAI's strict mode takes a schema: every object lists all its properties as required and allows no others.
+/// Elsewhere optional properties are fine, and a schema with such must not become an error.
+fn is_strict(schema: &Value) -> bool {
+    match schema {
+        Value::Array(all) => all.iter().all(is_strict),
+        Value::Object(members) => {
+            let closed = match members.get("properties").and_then(Value::as_object) {
+                Some(properties) => {
+                    let required = members.get("required").and_then(Value::as_array);
+                    let named = |p: &String| required.is_some_and(|all| all.iter().any(|r| r.as_str() == Some(p)));
+                    members.get("additionalProperties") == Some(&Value::Bool(false)) && properties.keys().all(named)
+                }
+                None => true,
+            };
+            closed && members.values().all(is_strict)
+        }
+        _ => true,
     }
 }
 
