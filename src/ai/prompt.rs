@@ -267,9 +267,18 @@ fn messages_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
         let (text, parts) = text_of(message.get("content"));
         facts.chars += text.chars().count();
         facts.parts += parts;
-        if role == "user" && !only_results(message) {
-            facts.turns += 1;
-            facts.text = text;
+        match role {
+            "user" if !only_results(message) => {
+                facts.turns += 1;
+                facts.text = text;
+            }
+            "system" => {
+                if !facts.system.is_empty() {
+                    facts.system.push('\n');
+                }
+                facts.system.push_str(&text);
+            }
+            _ => {}
         }
     }
     facts.tools = fields.get("tools").and_then(Value::as_array).map_or(0, Vec::len);

@@ -165,7 +165,7 @@ pub fn dropped(model: &Model, prompt: &Prompt) -> Dropped {
 pub fn beta(client: &HeaderMap) -> Vec<u8> {
     let mut out = Vec::new();
     for name in FORWARDED_OPENAI.iter().chain(&FORWARDED_ANTHROPIC) {
-        if let Some(value) = client.get(name) {
+        for value in client.get_all(name) {
             // OpenAI's alone stands without its name, as it always has: keys on disk stay what they are.
             if *name != BETA {
                 out.extend_from_slice(name.as_str().as_bytes());
@@ -189,8 +189,8 @@ fn request_headers(model: &Model, asking: &Asking<'_>) -> HeaderMap {
         Dialect::Anthropic => &FORWARDED_ANTHROPIC,
     };
     for name in FORWARDED.iter().chain(own) {
-        if let Some(value) = asking.client.get(name) {
-            out.insert(name.clone(), value.clone());
+        for value in asking.client.get_all(name) {
+            out.append(name.clone(), value.clone());
         }
     }
     if provider == Dialect::Anthropic && !out.contains_key(anthropic::VERSION_FIELD) {

@@ -88,6 +88,18 @@ fn broken_yaml_names_the_line_and_a_missing_file_its_path() {
 }
 
 #[test]
+fn a_misspelt_dialect_is_told_the_right_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let yaml = "\
+listeners: { web: { address: \"127.0.0.1:0\" } }
+ai: { providers: { p: { dialect: antropic, base_url: \"http://127.0.0.1:1\" } } }
+routes: [ { respond: { status: 200 } } ]
+";
+    let said = told(&check(dir.path(), yaml));
+    assert!(said.contains("sluicegate.yaml:2:") && said.contains("did you mean \"anthropic\""), "{said}");
+}
+
+#[test]
 fn a_route_with_no_action_or_two_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let base = "listeners: { web: { address: \"127.0.0.1:0\" } }\nupstreams: { a: { servers: [\"127.0.0.1:1\"] } }\n";

@@ -56,6 +56,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// Instructions in the middle of the conversation.
+    System,
 }
 
 /// One turn.

@@ -8,7 +8,7 @@ use super::*;
 use crate::ai::sse::Parser;
 use proptest::prelude::*;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const WANTED: Wanted = Wanted { created: 1_767_225_600, usage: true };
 const OTHER: [(Dialect, Dialect); 2] = [(Dialect::Openai, Dialect::Anthropic), (Dialect::Anthropic, Dialect::Openai)];
@@ -32,7 +32,7 @@ fn json_of(text: &str) -> Value {
 }
 
 /// Compares with what stands beside the input.
-fn golden(input: &PathBuf, to: Dialect, got: &str) {
+fn golden(input: &Path, to: Dialect, got: &str) {
     let kind = input.extension().unwrap().to_str().unwrap();
     let beside = input.with_extension(format!("{}.{kind}", to.as_str()));
     if std::env::var_os("SLUICEGATE_UPDATE").is_some() {

@@ -187,3 +187,64 @@ async fn followers_and_refreshes_stay_within_their_dialect() {
     }
     assert_eq!(ask(&w, as_openai).await.source, Source::AiExact);
 }
+
+#[tokio::test]
+async fn a_provider_that_does_not_stream_is_played_as_a_stream_of_the_clients_dialect() {
+    let p = Provider::start([json_reply(200, &golden(Dialect::Anthropic, "answer-tools.json"))]).await;
+    let openai = ask(&mixed(&p), chat(&ask_with("claude", "hi", r#","stream":true"#))).await;
+    assert_eq!(openai.header("content-type"), "text/event-stream; charset=utf-8");
+    assert!(openai.text.contains(r#""finish_reason":"tool_calls""#), "{}", openai.text);
+    assert!(openai.text.ends_with("data: [DONE]\n\n") && openai.header("x-sluicegate-dropped") == "citations");
+    let p = Provider::start([json_reply(200, &golden(Dialect::Openai, "answer-tools.json"))]).await;
+    let anthropic = ask(&mixed(&p), messages("gpt", r#","stream":true"#)).await;
+    assert!(anthropic.text.starts_with("event: message_start\n"), "{}", anthropic.text);
+    assert!(anthropic.text.contains(r#"{\"city\":\"Oslo\"}"#), "{}", anthropic.text);
+    assert!(
+        anthropic.text.ends_with("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
+        "{}",
+        anthropic.text
+    );
+    assert_eq!(anthropic.call.usage.unwrap().input(), 5);
+}
+
+#[tokio::test]
+async fn similar_questions_share_answers_within_a_dialect_only() {
+    let p = Provider::start([json_reply(200, &golden(Dialect::Anthropic, "answer-text.json"))]).await;
+    let w = mixed(&p);
+    let semantic = AiDirectives { cache: Some(CacheMode::Semantic), ..AiDirectives::default() };
+    let say = async |text: &str, more: &str| {
+        let body = format!(
+            r#"{{"model":"claude","max_tokens":9,"messages":[{{"role":"user","content":[{{"type":"text","text":"{text}"}}]}}]{more}}}"#
+        );
+        let prompt = prompt::parse(Operation::Messages, Bytes::from(body), 1 << 20).unwrap();
+        read(w.reply_as(prompt, &semantic, &w.context).await).await
+    };
+    assert_eq!(say("how far is the moon", "").await.source, Source::Provider);
+    w.in_flight.filings.settled().await;
+    let hit = say("what is the distance to the moon", "").await;
+    assert_eq!((hit.source, &hit.json()["type"]), (Source::AiSemantic, &json!("message")));
+    let streamed = say("the moon, how far", r#","stream":true"#).await;
+    assert_eq!(streamed.source, Source::AiSemantic);
+    assert!(streamed.text.contains("event: message_stop"), "{}", streamed.text);
+    assert_eq!(say("what is the distance to the moon", r#","top_k":3"#).await.source, Source::Provider);
+    let openai = w.ask_as(&ask_with("claude", "how far", r#","max_tokens":9"#), &semantic, &w.context).await;
+    assert_eq!((openai.source, &openai.json()["object"]), (Source::Provider, &json!("chat.completion")));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_billed_what_the_provider_had_told() {
+    let (gone, mut left) = mpsc::unbounded_channel();
+    let all = golden(Dialect::Anthropic, "stream-text.sse");
+    let begun = &all[..all.find("event: content_block_stop").unwrap()];
+    let p = Provider::start([Act::Hang(vec![format!("{SSE_HEAD}{}", chunked(&[begun]))], gone)]).await;
+    let w = mixed(&p);
+    let (reply, record) =
+        w.reply_as(chat(&ask_with("claude", "hi", r#","stream":true"#)), &exact_only(), &w.context).await;
+    let Body::Stream(mut stream) = reply.body else { panic!() };
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    left.recv().await.unwrap();
+    let call = record.read();
+    assert_eq!((call.ending, call.stored, call.usage.unwrap().input()), (Ending::ClientGone, false, 100));
+    assert_eq!(call.cost.unwrap().nano_usd, 90_000 + 18_000 + 37_500 + 15_000);
+}

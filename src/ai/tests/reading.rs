@@ -58,6 +58,24 @@ fn facts_are_what_the_request_says() {
 }
 
 #[test]
+fn facts_of_a_message_request_are_read_in_its_own_terms() {
+    let body = r#"{"model":"auto","max_tokens":9,"stream":true,"temperature":0.2,"tools":[{}],
+        "system":[{"type":"text","text":"S"},{"type":"text","text":"T"}],"messages":[
+        {"role":"user","content":[{"type":"text","text":"one"},{"type":"image"}]},
+        {"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"system","content":"U"},
+        {"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"r"}]}]}"#;
+    let f = parse(Operation::Messages, Bytes::from(body), 1000).unwrap().facts;
+    assert_eq!((f.model.as_str(), f.text.as_str(), f.system.as_str()), ("auto", "one", "S\nT\nU"));
+    assert_eq!((f.turns, f.messages, f.tools, f.parts, f.chars), (1, 4, 1, 3, 7));
+    assert_eq!((f.stream, f.temperature, f.max_tokens), (true, Some(0.2), Some(9)));
+    let used = parse(Operation::Messages, Bytes::from(body), 1000).unwrap();
+    assert_eq!(super::super::seam::unfit(&used), Some("tools_in_history"));
+    assert_eq!(Operation::of(&Method::POST, "/v1/messages"), Ok(Operation::Messages));
+    assert_eq!(Operation::of(&Method::POST, "/v1/messages/count_tokens"), Ok(Operation::CountTokens));
+    assert_eq!(Operation::of(&Method::GET, "/v1/messages").unwrap_err().status().as_u16(), 405);
+}
+
+#[test]
 fn operations_are_found_by_path_and_method() {
     assert_eq!(Operation::of(&Method::POST, "/v1/chat/completions"), Ok(Operation::Chat));
     assert_eq!(Operation::of(&Method::POST, "/embeddings/"), Ok(Operation::Embeddings));

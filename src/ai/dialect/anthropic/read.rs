@@ -76,7 +76,8 @@ fn message(message: Value, i: usize) -> Result<Vec<Message>, Unsupported> {
     let role = match take_text(&mut m, "role").as_deref() {
         Some("user") => Role::User,
         Some("assistant") => Role::Assistant,
-        _ => return Err(Unsupported::at(format!("messages[{i}].role"), "must be \"user\" or \"assistant\"")),
+        Some("system") => Role::System,
+        _ => return Err(Unsupported::at(format!("messages[{i}].role"), "must be user, assistant or system")),
     };
     let blocks = content(take(&mut m, "content"), &format!("messages[{i}].content"))?;
     Ok(vec![Message { role, blocks, rest: m }])

@@ -48,8 +48,16 @@ fn message(m: &Message, dropped: &mut Dropped) -> Result<Value, Unsupported> {
     // Results stand before everything else, right behind the calls that they answer.
     let (results, others): (Vec<&Block>, Vec<&Block>) =
         m.blocks.iter().partition(|b| matches!(b.part, Part::Result(_)));
-    let blocks = results.into_iter().chain(others).map(|b| block(b, dropped)).collect::<Result<Vec<_>, _>>()?;
-    let role = if m.role == Role::User { "user" } else { "assistant" };
+    // A block of nothing but white space is refused there, and says nothing as long as another block stands beside it.
+    let speaks = |b: &&Block| !matches!(&b.part, Part::Text(text) if text.trim().is_empty());
+    let alone = results.is_empty() && !others.iter().any(speaks);
+    let all = results.into_iter().chain(others).filter(|b| alone || speaks(b));
+    let blocks = all.map(|b| block(b, dropped)).collect::<Result<Vec<_>, _>>()?;
+    let role = match m.role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::System => "system",
+    };
     Ok(json!({ "role": role, "content": blocks }))
 }
 
@@ -71,16 +79,21 @@ fn block(b: &Block, dropped: &mut Dropped) -> Result<Value, Unsupported> {
             let input = input(&c.arguments).ok_or_else(|| {
                 Unsupported::at("messages", format!("the arguments of the call {:?} are not a JSON object", c.id))
             })?;
-            json!({ "type": "tool_use", "id": c.id, "name": c.name, "input": input })
+            json!({ "type": "tool_use", "id": id(&c.id), "name": c.name, "input": input })
         }
         Part::Result(o) => {
             let blocks = o.blocks.iter().map(|b| block(b, dropped)).collect::<Result<Vec<_>, _>>()?;
-            let mut out = object([("type", "tool_result".into()), ("tool_use_id", o.id.clone().into())]);
+            let mut out = object([("type", "tool_result".into()), ("tool_use_id", id(&o.id).into())]);
             out.insert("content".to_owned(), blocks.into());
             out.extend(o.failed.then(|| ("is_error".to_owned(), true.into())));
             Value::Object(out)
         }
     })
+}
+
+/// A call's id in the letters that are allowed here. Call and result are spelt alike, so they still belong together.
+fn id(id: &str) -> String {
+    id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect()
 }
 
 /// Arguments as the object that they are here; a call without any has an empty text elsewhere.

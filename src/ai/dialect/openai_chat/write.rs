@@ -50,18 +50,22 @@ pub fn request(r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Resul
 
 fn messages(r: &Request, dropped: &mut Dropped) -> Result<Vec<Value>, Unsupported> {
     let mut out = Vec::new();
-    let system: Vec<&str> = r.system.iter().filter_map(|b| plain(b, dropped)).collect();
-    if !system.is_empty() {
-        out.push(json!({ "role": "system", "content": system.join("\n\n") }));
-    }
+    out.extend(system(&r.system, dropped));
     for m in r.turns() {
         dropped.rest(&m.rest);
         match m.role {
             Role::User => user(&m, &mut out, dropped)?,
             Role::Assistant => out.extend(assistant(&m, dropped)),
+            Role::System => out.extend(system(&m.blocks, dropped)),
         }
     }
     Ok(out)
+}
+
+/// Instructions as one text, which every server takes.
+fn system(blocks: &[Block], dropped: &mut Dropped) -> Option<Value> {
+    let texts: Vec<&str> = blocks.iter().filter_map(|b| plain(b, dropped)).collect();
+    (!texts.is_empty()).then(|| json!({ "role": "system", "content": texts.join("\n\n") }))
 }
 
 fn plain<'a>(b: &'a Block, dropped: &mut Dropped) -> Option<&'a str> {
