@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// The name by which a client leaves the choice to the route.
 pub const AUTO: &str = "auto";
 
+/// The limit on output tokens where the client sets none, the dialect needs one, and the configuration has none.
+const MAX_TOKENS: u64 = 8192;
+
 /// A provider, ready to be called.
 pub struct Provider {
     /// Its name in the configuration.
@@ -124,12 +127,9 @@ impl Catalog {
                 faults.push(Fault { path: format!("{path}.price"), message });
             }
             if let Some(provider) = providers.get(&m.provider) {
-                if m.max_tokens == 0 {
-                    let message = "at least 1".to_owned();
-                    faults.push(Fault { path: format!("{path}.max_tokens"), message });
-                }
-                let (max_tokens, thinking, upstream) = (m.max_tokens, m.thinking, m.model.clone());
-                let provider = provider.clone();
+                faults.extend(anthropic_only(&path, m, provider.dialect));
+                let (max_tokens, thinking) = (m.max_tokens.unwrap_or(MAX_TOKENS), m.thinking.unwrap_or_default());
+                let (upstream, provider) = (m.model.clone(), provider.clone());
                 let model = Model { name: name.clone(), upstream, provider, rate, max_tokens, thinking };
                 catalog.models.insert(name.clone(), Arc::new(model));
             } else if !ai.providers.contains_key(&m.provider) {
@@ -241,6 +241,25 @@ impl Catalog {
         let hint = nearest(name, self.offered(route)).map_or(String::new(), |n| format!(" Did you mean {n:?}?"));
         AiError::NoModel(format!("no model or tier {shown:?} on this route.{hint} {}", self.offer(route)))
     }
+}
+
+/// Faults in the keys of a model that mean something to one dialect only.
+fn anthropic_only(path: &str, m: &crate::config::ai::Model, dialect: Dialect) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut fault = |key: &str, message: &str| {
+        faults.push(Fault { path: format!("{path}.{key}"), message: message.to_owned() });
+    };
+    if m.max_tokens == Some(0) {
+        fault("max_tokens", "at least 1");
+    }
+    if dialect != Dialect::Anthropic {
+        for (key, set) in [("max_tokens", m.max_tokens.is_some()), ("thinking", m.thinking.is_some())] {
+            if set {
+                fault(key, "means something for providers of the dialect anthropic only");
+            }
+        }
+    }
+    faults
 }
 
 fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Secret>) -> Result<Provider, Fault> {

@@ -123,13 +123,15 @@ pub struct Model {
     /// Its price; without one the price list is asked, and without an entry there the cost is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
-    /// The limit on output tokens for clients that set none, where the provider's dialect requires one (`anthropic`).
-    #[serde(default = "max_tokens")]
+    /// Dialect `anthropic` only, which requires a limit: the one on output tokens for clients that set none; 8192 when
+    /// left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
-    pub max_tokens: u64,
-    /// How a model of the `anthropic` dialect is told to think when the client asks for it in OpenAI's words.
-    #[serde(default)]
-    pub thinking: Thinking,
+    pub max_tokens: Option<u64>,
+    /// Dialect `anthropic` only: how the model is told to think when the client asks for it in OpenAI's words;
+    /// `adaptive` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<Thinking>,
 }
 
 /// A price in US dollars per million tokens.
@@ -224,10 +226,6 @@ pub struct PriceList {
     pub version: String,
     /// Prices by the provider's name for the model.
     pub models: BTreeMap<String, Price>,
-}
-
-fn max_tokens() -> u64 {
-    8192
 }
 
 fn max_body() -> Size {

@@ -300,21 +300,24 @@ async fn a_cut_stream_ends_in_an_error_of_the_clients_dialect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_provider_is_replaced_by_one_of_another_dialect() {
-    for bad in ["/v1/messages", "/v1/chat/completions"] {
-        let llm = Llm::start(move |_, seen| match seen.target == bad {
-            true => Play::Fail(500),
-            false => Play::Say("from the other".to_owned()),
-        })
-        .await;
-        let edge = edge(&llm).await;
-        let tier = if bad == MESSAGES { "mixed" } else { "other" };
-        for endpoint in [CHAT, MESSAGES] {
-            for stream in [false, true] {
+    for play in [Play::Fail(500), Play::Fail(429), Play::Fail(529), Play::Fail(401), Play::Garbage, Play::Hang] {
+        for bad in [MESSAGES, CHAT] {
+            let failing = play.clone();
+            let llm = Llm::start(move |_, seen| match seen.target == bad {
+                true => failing.clone(),
+                false => Play::Say("from the other".to_owned()),
+            })
+            .await;
+            let edge = edge(&llm).await;
+            let tier = if bad == MESSAGES { "mixed" } else { "other" };
+            for endpoint in [CHAT, MESSAGES] {
+                let stream = endpoint == CHAT;
                 let answer = edge.post(endpoint, &[], &call(endpoint, tier, "q", stream)).await;
                 assert_eq!(said(endpoint, &answer, stream), "from the other", "{}", answer.text());
+                assert!(!stream || ended(endpoint, &answer), "{}", answer.text());
             }
+            assert_eq!(llm.calls(), 4, "each provider is asked once per call");
         }
-        assert_eq!(llm.calls(), 8);
     }
 }
 

@@ -11,6 +11,8 @@ pub type Fields = Map<String, Value>;
 
 /// Names told in one header field at most.
 const DROPPED_MAX: usize = 16;
+/// Characters of a refusal's place and of its reason that are told.
+const UNSUPPORTED_CHARS_MAX: usize = 200;
 /// Characters of a name that are told.
 const NAME_CHARS_MAX: usize = 48;
 
@@ -268,9 +270,10 @@ pub struct Unsupported {
 }
 
 impl Unsupported {
-    /// At this place, for this reason.
-    pub fn at(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Unsupported { param: param.into(), message: message.into() }
+    /// At this place, for this reason; both may hold words of the client's, which are cut.
+    pub fn at(param: impl AsRef<str>, message: impl AsRef<str>) -> Self {
+        let cut = |text: &str| text.chars().take(UNSUPPORTED_CHARS_MAX).collect();
+        Unsupported { param: cut(param.as_ref()), message: cut(message.as_ref()) }
     }
 }
 

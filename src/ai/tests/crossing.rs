@@ -248,3 +248,19 @@ async fn a_client_that_leaves_is_billed_what_the_provider_had_told() {
     assert_eq!((call.ending, call.stored, call.usage.unwrap().input()), (Ending::ClientGone, false, 100));
     assert_eq!(call.cost.unwrap().nano_usd, 90_000 + 18_000 + 37_500 + 15_000);
 }
+
+#[test]
+fn keys_for_one_dialect_are_faults_at_another() {
+    let compile = |dialect: &str, more: &str| {
+        let yaml = format!(
+            "{{ providers: {{ p: {{ dialect: {dialect}, base_url: 'http://x/v1' }} }}, models: {{ m: {{ provider: p, model: x{more} }} }} }}"
+        );
+        let ai: Ai = serde_yaml::from_str(&yaml).unwrap();
+        let faults = Catalog::compile(&ai, &PriceList::default(), &BTreeMap::new()).err().unwrap_or_default();
+        faults.into_iter().map(|f| f.path).collect::<Vec<_>>()
+    };
+    assert_eq!(compile("anthropic", ", max_tokens: 5, thinking: budget"), Vec::<String>::new());
+    assert_eq!(compile("anthropic", ", max_tokens: 0"), ["ai.models.m.max_tokens"]);
+    let both = ["ai.models.m.max_tokens", "ai.models.m.thinking"];
+    assert_eq!(compile("openai", ", max_tokens: 5, thinking: adaptive"), both);
+}

@@ -13,7 +13,7 @@ const BUDGET_MIN: u64 = 1024;
 /// The request's body.
 pub fn request(r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Result<Value, Unsupported> {
     let turns = r.turns();
-    let messages = turns.iter().map(|m| message(m, dropped)).collect::<Result<Vec<_>, _>>()?;
+    let messages = turns.iter().filter_map(|m| message(m, dropped).transpose()).collect::<Result<Vec<_>, _>>()?;
     let max_tokens = r.max_tokens.unwrap_or(target.max_tokens);
     let mut out = object([("model", target.model.into()), ("max_tokens", max_tokens.into())]);
     let mut set = |name: &str, value: Option<Value>| {
@@ -32,7 +32,7 @@ pub fn request(r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Resul
     set("temperature", temperature.map(Value::from));
     set("top_p", top_p.map(Value::from));
     set("top_k", r.top_k.map(Value::from));
-    set("stop_sequences", (!r.stop.is_empty()).then(|| json!(r.stop)));
+    set("stop_sequences", stop_sequences(&r.stop, dropped));
     if !r.tools.is_empty() {
         set("tools", Some(r.tools.iter().map(|t| tool(t, dropped)).collect()));
         set("tool_choice", tool_choice(r));
@@ -43,22 +43,28 @@ pub fn request(r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Resul
     Ok(Value::Object(out))
 }
 
-fn message(m: &Message, dropped: &mut Dropped) -> Result<Value, Unsupported> {
+/// `None` for a message of which nothing can be said there.
+fn message(m: &Message, dropped: &mut Dropped) -> Result<Option<Value>, Unsupported> {
     dropped.rest(&m.rest);
+    // Thinking without its signature is another provider's, and refused.
+    let signed = |b: &&Block| !matches!(b.part, Part::Reasoning(_, None));
+    if !m.blocks.iter().all(|b| signed(&b)) {
+        dropped.note("thinking");
+    }
     // Results stand before everything else, right behind the calls that they answer.
     let (results, others): (Vec<&Block>, Vec<&Block>) =
         m.blocks.iter().partition(|b| matches!(b.part, Part::Result(_)));
     // A block of nothing but white space is refused there, and says nothing as long as another block stands beside it.
     let speaks = |b: &&Block| !matches!(&b.part, Part::Text(text) if text.trim().is_empty());
     let alone = results.is_empty() && !others.iter().any(speaks);
-    let all = results.into_iter().chain(others).filter(|b| alone || speaks(b));
+    let all = results.into_iter().chain(others).filter(|b| signed(b) && (alone || speaks(b)));
     let blocks = all.map(|b| block(b, dropped)).collect::<Result<Vec<_>, _>>()?;
     let role = match m.role {
         Role::User => "user",
         Role::Assistant => "assistant",
         Role::System => "system",
     };
-    Ok(json!({ "role": role, "content": blocks }))
+    Ok((!blocks.is_empty()).then(|| json!({ "role": role, "content": blocks })))
 }
 
 fn block(b: &Block, dropped: &mut Dropped) -> Result<Value, Unsupported> {
@@ -185,19 +191,30 @@ fn calls_without_thought(turns: &[Message]) -> bool {
     let last = turns.iter().rev().find(|m| m.role == Role::Assistant);
     last.is_some_and(|m| {
         let called = m.blocks.iter().any(|b| matches!(b.part, Part::Call(_)));
-        called && !matches!(m.blocks.first().map(|b| &b.part), Some(Part::Reasoning(..) | Part::Redacted(_)))
+        let first = m.blocks.first().map(|b| &b.part);
+        called && !matches!(first, Some(Part::Reasoning(_, Some(_)) | Part::Redacted(_)))
     })
 }
 
-/// Temperatures end at 1 here, and a thinking model takes none but 1.
-fn sampling(r: &Request, thinks: bool, dropped: &mut Dropped) -> (Option<f64>, Option<f64>) {
-    let mut temperature = r.temperature;
-    if temperature.is_some_and(|t| if thinks { (t - 1.0).abs() > f64::EPSILON } else { t > 1.0 }) {
-        dropped.note("temperature");
-        temperature = Some(1.0);
+/// A text of white space alone cannot end an answer there.
+fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
+    let fit: Vec<&String> = stop.iter().filter(|s| !s.trim().is_empty()).collect();
+    if fit.len() < stop.len() {
+        dropped.note("stop");
     }
-    let mut top_p = r.top_p;
-    if thinks && top_p.is_some_and(|p| p < 0.95) {
+    (!fit.is_empty()).then(|| json!(fit))
+}
+
+/// Temperatures end at 1 here, a thinking model takes none but 1, and newer models take only one of the two knobs.
+fn sampling(r: &Request, thinks: bool, dropped: &mut Dropped) -> (Option<f64>, Option<f64>) {
+    let is_one = |x: f64| (x - 1.0).abs() < f64::EPSILON;
+    // One means the same as nothing for both.
+    let (mut temperature, mut top_p) = (r.temperature.filter(|t| !is_one(*t)), r.top_p.filter(|p| !is_one(*p)));
+    if temperature.is_some_and(|t| thinks || t > 1.0) {
+        dropped.note("temperature");
+        temperature = None;
+    }
+    if top_p.is_some_and(|p| temperature.is_some() || (thinks && p < 0.95)) {
         dropped.note("top_p");
         top_p = None;
     }
