@@ -1,6 +1,6 @@
 //! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
 
-use super::dialect::{Dialect, anthropic};
+use super::dialect::{Dialect, anthropic, gemini};
 use super::error::AiError;
 use super::price::Rate;
 use crate::base::ids::{hex, sha256_parts};
@@ -93,6 +93,7 @@ impl Choice {
             // What only a translation reads changes only the answers of providers that may need one.
             let asked = match m.provider.dialect {
                 Dialect::Openai => String::new(),
+                Dialect::Gemini => "/gemini".to_owned(),
                 Dialect::Anthropic => format!("/anthropic/{}/{:?}", m.max_tokens, m.thinking),
             };
             format!("{:?}={:?}@{name:?}#{digest}{asked}", m.name, m.upstream)
@@ -277,6 +278,7 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         let (field, value) = match dialect {
             Dialect::Openai => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
             Dialect::Anthropic => (anthropic::API_KEY, key.expose().to_owned()),
+            Dialect::Gemini => (gemini::API_KEY, key.expose().to_owned()),
         };
         let mut value = HeaderValue::from_str(&value)
             .map_err(|_| fault("api_key", "the key has characters that no header may carry".to_owned()))?;

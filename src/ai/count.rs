@@ -24,7 +24,7 @@ impl Run<'_> {
     /// The count. A provider that cannot tell leaves the client with the estimate; a request that it refuses is refused.
     pub(super) async fn count(self) -> Reply {
         let models = self.choice.first.models.iter();
-        let counts = models.filter(|m| m.provider.dialect.path(Operation::CountTokens).is_some()).count();
+        let counts = models.filter(|m| m.provider.dialect.path(Operation::CountTokens, "", false).is_some()).count();
         if counts == 0 {
             return self.estimate();
         }

@@ -42,7 +42,7 @@ const NEUTRAL_OPENAI: [&str; 10] = [
 
 fn telling(prompt: &Prompt) -> impl Iterator<Item = (&str, &Value)> {
     let neutral: &[&str] = match prompt.dialect {
-        Dialect::Openai => &NEUTRAL_OPENAI,
+        Dialect::Openai | Dialect::Gemini => &NEUTRAL_OPENAI,
         Dialect::Anthropic => &NEUTRAL_ANTHROPIC,
     };
     prompt.fields.iter().map(|(k, v)| (k.as_str(), v)).filter(|(k, _)| !neutral.contains(k))

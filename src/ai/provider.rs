@@ -11,6 +11,7 @@ use crate::fetch::{Fetched, Fetcher};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The largest complete answer.
@@ -114,7 +115,7 @@ pub async fn ask(fetcher: &Fetcher, model: &Model, asking: &Asking<'_>) -> Resul
     let prompt = asking.prompt;
     let (path, body, dropped) = order(model, prompt)?;
     let headers = request_headers(model, asking);
-    let sent = fetcher.send(&model.provider.endpoint, Method::POST, path, headers, body).await;
+    let sent = fetcher.send(&model.provider.endpoint, Method::POST, &path, headers, body).await;
     let fetched = sent.map_err(|e| unreachable(model, &e))?;
     if !fetched.status.is_success() {
         return Err(refused(model, fetched).await);
@@ -131,9 +132,9 @@ pub async fn ask(fetcher: &Fetcher, model: &Model, asking: &Asking<'_>) -> Resul
 }
 
 /// Where and what to send. Within one dialect these are the client's bytes with the model's name replaced.
-fn order(model: &Model, prompt: &Prompt) -> Result<(&'static str, Bytes, Dropped), Failure> {
+fn order(model: &Model, prompt: &Prompt) -> Result<(Cow<'static, str>, Bytes, Dropped), Failure> {
     let (client, provider) = (prompt.dialect, model.provider.dialect);
-    let Some(path) = provider.path(prompt.operation) else {
+    let Some(path) = provider.path(prompt.operation, &model.upstream, prompt.facts.stream) else {
         let operation = prompt.operation.as_str();
         let message = format!("the provider {:?} has no endpoint for {operation}", model.provider.name);
         return Err(unsupported(message, None));
@@ -187,6 +188,7 @@ fn request_headers(model: &Model, asking: &Asking<'_>) -> HeaderMap {
         _ if provider != asking.prompt.dialect => &[],
         Dialect::Openai => &FORWARDED_OPENAI,
         Dialect::Anthropic => &FORWARDED_ANTHROPIC,
+        Dialect::Gemini => &[],
     };
     for name in FORWARDED.iter().chain(own) {
         for value in asking.client.get_all(name) {

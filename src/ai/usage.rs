@@ -81,6 +81,32 @@ impl Usage {
         })
     }
 
+    /// From Gemini's `usageMetadata`: the prompt contains what was cached, thoughts stand beside the candidates, and
+    /// what built-in tools read stands beside the prompt. `None` when it holds no counts.
+    pub fn from_gemini(usage: &Value) -> Option<Usage> {
+        let count = |name: &str| usage.get(name).and_then(Value::as_u64);
+        let audio = |name: &str| {
+            let details = usage.get(name).and_then(Value::as_array).into_iter().flatten();
+            let of = details.filter(|d| d.get("modality").and_then(Value::as_str) == Some("AUDIO"));
+            of.filter_map(|d| d.get("tokenCount").and_then(Value::as_u64)).fold(0, u64::saturating_add)
+        };
+        let prompt = count("promptTokenCount")?;
+        let cache_read = count("cachedContentTokenCount").unwrap_or(0).min(prompt);
+        let audio_in = audio("promptTokensDetails").min(prompt - cache_read);
+        let said = count("candidatesTokenCount").unwrap_or(0);
+        let audio_out = audio("candidatesTokensDetails").min(said);
+        let fresh = prompt - cache_read - audio_in;
+        Some(Usage {
+            uncached_in: fresh.saturating_add(count("toolUsePromptTokenCount").unwrap_or(0)),
+            cache_read,
+            audio_in,
+            out_text: said - audio_out,
+            out_reasoning: count("thoughtsTokenCount").unwrap_or(0),
+            audio_out,
+            ..Usage::default()
+        })
+    }
+
     /// As OpenAI's clients read it: the totals contain the details.
     pub fn to_openai(&self) -> Value {
         json!({

@@ -150,11 +150,15 @@ pub fn has_message(json: &Value) -> bool {
 /// gateway's: what the provider says about them (often part of the key) is none of the client's business.
 pub fn about_credentials(json: &Value) -> bool {
     let mut told = ["/error/code", "/error/type", "/error/status"].into_iter().filter_map(|place| json.pointer(place));
-    told.any(|word| match word {
-        Value::Number(n) => matches!(n.as_u64(), Some(401 | 403)),
-        Value::String(s) => CREDENTIAL_WORDS.iter().any(|w| s.eq_ignore_ascii_case(w)),
-        _ => false,
-    })
+    let invalid_key = |d: &Value| d.get("reason").and_then(Value::as_str) == Some("API_KEY_INVALID");
+    let details = json.pointer("/error/details").and_then(Value::as_array);
+    // Google answers a wrong key with "invalid argument".
+    details.is_some_and(|all| all.iter().any(invalid_key))
+        || told.any(|word| match word {
+            Value::Number(n) => matches!(n.as_u64(), Some(401 | 403)),
+            Value::String(s) => CREDENTIAL_WORDS.iter().any(|w| s.eq_ignore_ascii_case(w)),
+            _ => false,
+        })
 }
 
 fn credentials_refused(model: &Model) -> AiError {
@@ -195,7 +199,7 @@ pub fn error_in_success(model: &Model, json: &Value) -> Failure {
     } else {
         let dialect = model.provider.dialect;
         let own = || match dialect {
-            Dialect::Openai => serde_json::json!({ "error": json.get("error") }).to_string(),
+            Dialect::Openai | Dialect::Gemini => serde_json::json!({ "error": json.get("error") }).to_string(),
             Dialect::Anthropic => json.to_string(),
         };
         let body = if has_message(json) { own().into() } else { wrapped(model, status) };

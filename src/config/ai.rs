@@ -60,6 +60,8 @@ pub enum Dialect {
     Openai,
     /// The Anthropic Messages API.
     Anthropic,
+    /// The Gemini API.
+    Gemini,
 }
 
 /// How a model of the Anthropic dialect is told to think when the client asks for it in OpenAI's words.
@@ -79,11 +81,11 @@ pub enum Thinking {
 pub struct Provider {
     /// The API it speaks.
     pub dialect: Dialect,
-    /// The API's base URL with its version, such as `https://api.openai.com/v1` or `https://api.anthropic.com/v1`;
-    /// `/chat/completions` or `/messages` is appended to it.
+    /// The API's base URL with its version, such as `https://api.openai.com/v1`, `https://api.anthropic.com/v1` or
+    /// `https://generativelanguage.googleapis.com/v1beta`; `/chat/completions`, `/messages` or `/models/…` is appended.
     pub base_url: String,
-    /// The key, sent as `Authorization: Bearer` (dialect `openai`) or `x-api-key` (dialect `anthropic`); leave it out
-    /// for a server that wants none.
+    /// The key, sent as `Authorization: Bearer` (dialect `openai`), `x-api-key` (dialect `anthropic`) or
+    /// `x-goog-api-key` (dialect `gemini`); leave it out for a server that wants none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretRef>,
     /// Time limits of one call.

@@ -16,6 +16,7 @@ fn sluicegate(args: &[&str]) -> Output {
     for name in [
         "OPENAI_API_KEY",
         "ANTHROPIC_API_KEY",
+        "GEMINI_API_KEY",
         "SLUICEGATE_JWT_SECRET",
         "SLUICEGATE_DEMO_SECRET",
         "SLUICEGATE_ADMIN_TOKEN",

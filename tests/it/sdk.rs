@@ -49,27 +49,32 @@ async fn session(edge: &Edge, script: &str) {
     assert!(said.contains("all good"), "{said}");
 }
 
-const BOTH: &str = "
+const EVERY: &str = "
 ai:
   providers:
     oa: { dialect: openai, base_url: \"$LLM\" }
     an: { dialect: anthropic, base_url: \"$LLM\" }
+    ge: { dialect: gemini, base_url: \"$LLM\" }
   models:
     gpt: { provider: oa, model: gpt-1 }
     claude: { provider: an, model: claude-1 }
+    gem: { provider: ge, model: gem-1 }
 routes: [ { match: { path: /v1/* }, ai: {} } ]
 ";
 
-/// A provider of both dialects that does what the last message says.
+/// A provider of every dialect that does what the last message says.
 async fn obedient() -> Llm {
     Llm::start(|call, _| {
         let all = call.to_string();
-        let count = |kinds: [&str; 2]| kinds.map(|k| all.matches(k).count()).into_iter().sum::<usize>();
-        let results = count(["\"tool_result\"", "\"role\":\"tool\""]);
-        let images = count(["\"type\":\"image\"", "\"type\":\"image_url\""]);
-        let wants_json = all.contains("json_schema");
-        let last = call["messages"].as_array().and_then(|m| m.last()).cloned().unwrap_or_default();
-        let text = plain_text(&last["content"]);
+        let count = |kinds: [&str; 3]| kinds.map(|k| all.matches(k).count()).into_iter().sum::<usize>();
+        let results = count(["\"tool_result\"", "\"role\":\"tool\"", "\"functionResponse\""]);
+        let images = count(["\"type\":\"image\"", "\"type\":\"image_url\"", "\"inlineData\""]);
+        let wants_json = all.contains("json_schema") || all.contains("responseJsonSchema");
+        let messages = call["messages"].as_array().or_else(|| call["contents"].as_array());
+        let last = messages.and_then(|m| m.last()).cloned().unwrap_or_default();
+        let text = plain_text(if last["parts"].is_array() { &last["parts"] } else { &last["content"] });
+        // What Gemini signed must come back with its call.
+        assert!(!all.contains("functionCall") || all.contains("\"thoughtSignature\":\"c2ln\""), "{all}");
         match text.as_str() {
             _ if results > 0 => Play::Say(format!("{results} results")),
             _ if images > 0 => Play::Say(format!("{images} image")),
@@ -95,15 +100,15 @@ fn plain_text(content: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_openai_sdk_talks_to_providers_of_both_dialects() {
+async fn the_openai_sdk_talks_to_providers_of_every_dialect() {
     let llm = obedient().await;
-    let edge = Setup::new(BOTH).put("LLM", llm.url()).start().await;
+    let edge = Setup::new(EVERY).put("LLM", llm.url()).start().await;
     session(&edge, "openai_matrix.py").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_anthropic_sdk_talks_to_providers_of_both_dialects() {
+async fn the_anthropic_sdk_talks_to_providers_of_every_dialect() {
     let llm = obedient().await;
-    let edge = Setup::new(BOTH).put("LLM", llm.url()).start().await;
+    let edge = Setup::new(EVERY).put("LLM", llm.url()).start().await;
     session(&edge, "anthropic_session.py").await;
 }

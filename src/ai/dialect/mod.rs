@@ -3,6 +3,7 @@
 
 pub mod anthropic;
 pub mod chat;
+pub mod gemini;
 pub mod openai_chat;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ use crate::config::ai as yaml;
 use chat::{Dropped, Event, Fault, Fields, Unsupported};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A way of speaking about chats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +26,8 @@ pub enum Dialect {
     Openai,
     /// Anthropic's messages.
     Anthropic,
+    /// Google's Gemini. Providers only: what it would be as a client's dialect is answered as for OpenAI's.
+    Gemini,
 }
 
 /// What a provider's frame is.
@@ -104,6 +108,7 @@ impl From<yaml::Dialect> for Dialect {
         match d {
             yaml::Dialect::Openai => Dialect::Openai,
             yaml::Dialect::Anthropic => Dialect::Anthropic,
+            yaml::Dialect::Gemini => Dialect::Gemini,
         }
     }
 }
@@ -114,6 +119,7 @@ impl Dialect {
         match self {
             Dialect::Openai => "openai",
             Dialect::Anthropic => "anthropic",
+            Dialect::Gemini => "gemini",
         }
     }
 
@@ -125,14 +131,16 @@ impl Dialect {
     }
 
     /// Where a provider takes an operation, appended to its base URL; `None` where it has no such thing.
-    pub fn path(self, operation: Operation) -> Option<&'static str> {
-        match (self, operation) {
-            (Dialect::Openai, Operation::Chat | Operation::Messages) => Some("/chat/completions"),
-            (Dialect::Openai, Operation::Embeddings) => Some("/embeddings"),
-            (Dialect::Anthropic, Operation::Chat | Operation::Messages) => Some("/messages"),
-            (Dialect::Anthropic, Operation::CountTokens) => Some("/messages/count_tokens"),
-            _ => None,
-        }
+    pub fn path(self, operation: Operation, model: &str, stream: bool) -> Option<Cow<'static, str>> {
+        let chat = operation.is_chat();
+        Some(match (self, operation) {
+            (Dialect::Openai, _) if chat => "/chat/completions".into(),
+            (Dialect::Openai, Operation::Embeddings) => "/embeddings".into(),
+            (Dialect::Anthropic, _) if chat => "/messages".into(),
+            (Dialect::Anthropic, Operation::CountTokens) => "/messages/count_tokens".into(),
+            (Dialect::Gemini, _) if chat => gemini::path(model, stream).into(),
+            _ => return None,
+        })
     }
 
     /// What a frame of a provider of this dialect is.
@@ -157,31 +165,32 @@ impl Dialect {
         match self {
             Dialect::Openai => openai_chat::begins(chunk),
             Dialect::Anthropic => anthropic::begins(chunk),
+            Dialect::Gemini => gemini::begins(chunk),
         }
     }
 
     /// Whether a provider's JSON is an answer to a chat.
     pub fn is_answer(self, json: &Value) -> bool {
-        let list = match self {
-            Dialect::Openai => "choices",
-            Dialect::Anthropic => "content",
-        };
-        json.get(list).is_some_and(Value::is_array)
+        match self {
+            Dialect::Openai => json.get("choices").is_some_and(Value::is_array),
+            Dialect::Anthropic => json.get("content").is_some_and(Value::is_array),
+            Dialect::Gemini => gemini::is_answer(json),
+        }
     }
 
     /// The tokens of a provider's complete answer.
     pub fn usage(self, json: &Value) -> Option<Usage> {
-        let usage = json.get("usage")?;
         match self {
-            Dialect::Openai => Usage::from_openai(usage),
-            Dialect::Anthropic => Usage::from_anthropic(usage),
+            Dialect::Openai => Usage::from_openai(json.get("usage")?),
+            Dialect::Anthropic => Usage::from_anthropic(json.get("usage")?),
+            Dialect::Gemini => Usage::from_gemini(json.get("usageMetadata")?),
         }
     }
 
     /// A recorder that gives up recording (but not following) after `bytes_max`.
     pub fn recorder(self, bytes_max: usize) -> Box<dyn Record> {
         match self {
-            Dialect::Openai => Box::new(super::record::Recorder::new(bytes_max)),
+            Dialect::Openai | Dialect::Gemini => Box::new(super::record::Recorder::new(bytes_max)),
             Dialect::Anthropic => Box::new(anthropic::record::Recorder::new(bytes_max)),
         }
     }
@@ -189,7 +198,7 @@ impl Dialect {
     /// A complete answer of this dialect played as its stream; `None` when it is no answer.
     pub fn replay(self, answer: &Value, wants_usage: bool) -> Option<String> {
         match self {
-            Dialect::Openai => super::replay::stream(answer, wants_usage),
+            Dialect::Openai | Dialect::Gemini => super::replay::stream(answer, wants_usage),
             Dialect::Anthropic => anthropic::replay::stream(answer),
         }
     }
@@ -205,7 +214,7 @@ impl Dialect {
     /// What follows the last event of a clean stream.
     pub fn close(self) -> &'static str {
         match self {
-            Dialect::Openai => "data: [DONE]\n\n",
+            Dialect::Openai | Dialect::Gemini => "data: [DONE]\n\n",
             Dialect::Anthropic => "",
         }
     }
@@ -213,7 +222,7 @@ impl Dialect {
     /// A sign of life that says nothing.
     pub fn ping(self) -> &'static str {
         match self {
-            Dialect::Openai => ": ping\n\n",
+            Dialect::Openai | Dialect::Gemini => ": ping\n\n",
             Dialect::Anthropic => "event: ping\ndata: {\"type\": \"ping\"}\n\n",
         }
     }
@@ -221,7 +230,7 @@ impl Dialect {
     /// An error object.
     pub fn error(self, status: StatusCode, fault: &Fault) -> Value {
         match self {
-            Dialect::Openai => openai_chat::error(status, fault),
+            Dialect::Openai | Dialect::Gemini => openai_chat::error(status, fault),
             Dialect::Anthropic => anthropic::error(status, fault),
         }
     }
@@ -240,7 +249,7 @@ impl Dialect {
     /// Whether a complete answer may be served to an equal request.
     pub fn may_keep(self, json: &Value) -> bool {
         match self {
-            Dialect::Openai => openai_chat::may_keep(json),
+            Dialect::Openai | Dialect::Gemini => openai_chat::may_keep(json),
             Dialect::Anthropic => anthropic::may_keep(json),
         }
     }
@@ -248,7 +257,7 @@ impl Dialect {
     /// Whether a complete answer may be served to a similar question: one complete text, no refusal, no tool call.
     pub fn may_share(self, json: &Value) -> bool {
         match self {
-            Dialect::Openai => openai_chat::may_share(json),
+            Dialect::Openai | Dialect::Gemini => openai_chat::may_share(json),
             Dialect::Anthropic => anthropic::may_share(json),
         }
     }
@@ -264,10 +273,12 @@ pub fn request(
     let request = match from {
         Dialect::Openai => openai_chat::read::request(fields, &mut dropped)?,
         Dialect::Anthropic => anthropic::read::request(fields, &mut dropped)?,
+        Dialect::Gemini => return Err(Unsupported::at("dialect", "no client speaks it")),
     };
     let written = match to {
         Dialect::Openai => openai_chat::write::request(&request, target, &mut dropped)?,
         Dialect::Anthropic => anthropic::write::request(&request, target, &mut dropped)?,
+        Dialect::Gemini => gemini::write::request(&request, &mut dropped)?,
     };
     Ok((written, dropped))
 }
@@ -282,14 +293,15 @@ pub fn answer(
     let answer = match from {
         Dialect::Openai => openai_chat::answer::read(json, dropped)?,
         Dialect::Anthropic => anthropic::answer::read(json, dropped)?,
+        Dialect::Gemini => gemini::answer::read(json, dropped)?,
     };
     match to {
-        Dialect::Openai => Ok(openai_chat::answer::write(&answer, wanted)),
+        Dialect::Openai | Dialect::Gemini => Ok(openai_chat::answer::write(&answer, wanted)),
         Dialect::Anthropic => anthropic::answer::write(&answer),
     }
 }
 
-/// What a provider's error says.
+/// What a provider's error says. Google's code is the status once more; its word stands under `status`.
 pub fn fault(json: &Value) -> Fault {
     let word = |name: &str| {
         let found = json.pointer(name)?;
@@ -298,7 +310,7 @@ pub fn fault(json: &Value) -> Fault {
     Fault {
         message: word("/error/message").unwrap_or_default(),
         kind: word("/error/type").unwrap_or_default(),
-        code: word("/error/code"),
+        code: word("/error/status").or_else(|| word("/error/code")),
         param: word("/error/param"),
     }
 }
@@ -308,13 +320,14 @@ pub fn reader(from: Dialect) -> Box<dyn Reader> {
     match from {
         Dialect::Openai => Box::new(openai_chat::stream_in::Reader::default()),
         Dialect::Anthropic => Box::new(anthropic::stream_in::Reader::default()),
+        Dialect::Gemini => Box::new(gemini::stream_in::Reader::default()),
     }
 }
 
 /// A writer of a client's stream.
 pub fn writer(to: Dialect, wanted: Wanted) -> Box<dyn Writer> {
     match to {
-        Dialect::Openai => Box::new(openai_chat::stream_out::Writer::new(wanted)),
+        Dialect::Openai | Dialect::Gemini => Box::new(openai_chat::stream_out::Writer::new(wanted)),
         Dialect::Anthropic => Box::new(anthropic::stream_out::Writer::default()),
     }
 }

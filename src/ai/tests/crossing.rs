@@ -11,8 +11,10 @@ fn mixed(p: &Provider) -> World {
 providers:
   pa: {{ dialect: openai, base_url: '{0}' }}
   pb: {{ dialect: anthropic, base_url: '{0}', api_key: env:X }}
+  pg: {{ dialect: gemini, base_url: '{0}' }}
 models:
   gpt: {{ provider: pa, model: up-a, price: {price} }}
+  gem: {{ provider: pg, model: up-g, price: {price} }}
   claude: {{ provider: pb, model: up-b, price: {price} }}
 tiers: {{ cheap: [gpt] }}",
         p.url
@@ -170,6 +172,36 @@ async fn what_a_provider_says_about_its_key_stays_here_in_every_dialect() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_wrong_key_at_google_is_an_invalid_argument_and_stays_here_too() {
+    let error = json!({ "error": { "code": 400, "message": "API key not valid: sk-canary", "status": "INVALID_ARGUMENT",
+        "details": [{ "@type": "x", "reason": "API_KEY_INVALID" }] } });
+    let p = Provider::start([json_reply(400, &error.to_string())]).await;
+    let w = mixed(&p);
+    for prompt in [messages("gem", ""), chat(&ask_with("gem", "hi", ""))] {
+        let seen = ask(&w, prompt).await;
+        assert_eq!((seen.status, seen.text.contains("canary")), (502, false), "{}", seen.text);
+    }
+}
+
+#[tokio::test]
+async fn geminis_streams_cross_byte_by_byte_and_end_without_a_mark() {
+    for name in ["stream-text", "stream-tools"] {
+        let p = dribbling(&golden(Dialect::Gemini, &format!("{name}.sse"))).await;
+        let w = mixed(&p);
+        let seen = ask(&w, messages("gem", r#","stream":true"#)).await;
+        assert_eq!(seen.text, golden(Dialect::Gemini, &format!("{name}.anthropic.sse")), "{name}");
+        assert!(seen.clean && seen.call.stored);
+        // 40 tokens at 3, 60 at 0.3, 10 and 20 of thought at 15 dollars per million.
+        assert_eq!(seen.call.cost.unwrap().nano_usd, 120_000 + 18_000 + 450_000);
+        assert!(p.seen()[0].starts_with("POST /v1/models/up-g:streamGenerateContent?alt=sse HTTP/1.1\r\n"));
+    }
+    let p = dribbling(&golden(Dialect::Gemini, "stream-cut.sse")).await;
+    let seen = ask(&mixed(&p), messages("gem", r#","stream":true"#)).await;
+    assert_eq!((seen.clean, seen.call.stored, seen.call.ending), (false, false, Ending::Failed("cut")));
+    assert!(seen.text.contains("event: error") && !seen.text.contains("message_stop"), "{}", seen.text);
 }
 
 #[tokio::test]

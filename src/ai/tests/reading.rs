@@ -174,6 +174,20 @@ fn anthropics_usage_is_disjoint_already_and_keeps_its_lifetimes() {
     assert_eq!(openai["prompt_tokens_details"]["cached_tokens"], 70);
 }
 
+#[test]
+fn geminis_usage_has_thoughts_beside_the_candidates() {
+    let u = Usage::from_gemini(&json!({
+        "promptTokenCount": 100, "cachedContentTokenCount": 60, "toolUsePromptTokenCount": 5,
+        "promptTokensDetails": [{ "modality": "TEXT", "tokenCount": 70 }, { "modality": "AUDIO", "tokenCount": 30 }],
+        "candidatesTokenCount": 10, "thoughtsTokenCount": 20, "totalTokenCount": 135,
+        "candidatesTokensDetails": [{ "modality": "AUDIO", "tokenCount": 4 }],
+    }))
+    .unwrap();
+    assert_eq!((u.uncached_in, u.cache_read, u.audio_in), (15, 60, 30));
+    assert_eq!((u.out_text, u.out_reasoning, u.audio_out, u.input() + u.output()), (6, 20, 4, 135));
+    assert_eq!(Usage::from_gemini(&json!({})), None);
+}
+
 fn all_frames(parts: &[&[u8]]) -> Vec<Frame> {
     let mut p = Parser::default();
     let mut out: Vec<Frame> = parts.iter().flat_map(|b| p.push(b).unwrap()).collect();

@@ -1,8 +1,8 @@
 //! A scripted model provider, on top of the scripted origin: it counts calls and can misbehave. It speaks OpenAI's
-//! dialect at `/v1/chat/completions` and Anthropic's at `/v1/messages`.
+//! dialect at `/v1/chat/completions`, Anthropic's at `/v1/messages` and Gemini's at `/v1/models/{model}:{method}`.
 
-use super::messages;
 use super::origin::{Gate, Origin, Seen, Step, chunk, chunked, reply};
+use super::{gemini, messages};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -30,8 +30,32 @@ pub enum Play {
     Hang,
 }
 
-/// Where chats arrive.
-const CHATS: [&str; 2] = ["/v1/chat/completions", "/v1/messages"];
+/// What is spoken.
+#[derive(Clone, Copy, PartialEq)]
+enum Speech {
+    Openai,
+    Anthropic,
+    Gemini,
+}
+
+/// What is spoken where chats arrive.
+fn speech(target: &str) -> Option<Speech> {
+    match target {
+        "/v1/chat/completions" => Some(Speech::Openai),
+        "/v1/messages" => Some(Speech::Anthropic),
+        _ if target.starts_with("/v1/models/") => Some(Speech::Gemini),
+        _ => None,
+    }
+}
+
+fn other(seen: &Seen) -> Vec<Step> {
+    let (status, body) = match seen.target.as_str() {
+        "/v1/messages/count_tokens" => (200, json!({ "input_tokens": 42 })),
+        "/v1/embeddings" => (200, embedding(&seen.json())),
+        _ => (404, error("no such endpoint")),
+    };
+    reply(status, &[("content-type", "application/json")], body.to_string())
+}
 
 /// The provider.
 #[derive(Clone)]
@@ -42,22 +66,13 @@ pub struct Llm {
 impl Llm {
     /// Plays `script` for each chat call; embeddings and the model list are answered by themselves.
     pub async fn start(script: impl Fn(&Value, &Seen) -> Play + Send + Sync + 'static) -> Llm {
-        let origin = Origin::start(move |seen| match seen.target.as_str() {
-            "/v1/chat/completions" => {
+        let origin = Origin::start(move |seen| match speech(&seen.target) {
+            Some(speech) => {
                 let call = seen.json();
-                steps(script(&call, seen), &call, false)
+                let stream = call["stream"].as_bool().unwrap_or(false) || seen.target.ends_with("?alt=sse");
+                steps(script(&call, seen), &call, (speech, stream))
             }
-            "/v1/messages" => {
-                let call = seen.json();
-                steps(script(&call, seen), &call, true)
-            }
-            "/v1/messages/count_tokens" => {
-                reply(200, &[("content-type", "application/json")], json!({ "input_tokens": 42 }).to_string())
-            }
-            "/v1/embeddings" => {
-                reply(200, &[("content-type", "application/json")], embedding(&seen.json()).to_string())
-            }
-            _ => reply(404, &[("content-type", "application/json")], error("no such endpoint").to_string()),
+            None => other(seen),
         })
         .await;
         Llm { origin }
@@ -81,7 +96,7 @@ impl Llm {
 
     /// How many chat calls have arrived.
     pub fn calls(&self) -> usize {
-        self.origin.seen().iter().filter(|seen| CHATS.contains(&seen.target.as_str())).count()
+        self.origin.seen().iter().filter(|seen| speech(&seen.target).is_some()).count()
     }
 
     /// How many calls the gateway gave up before they were answered.
@@ -97,7 +112,11 @@ impl Llm {
 
 /// The text of the last message.
 pub fn question(call: &Value) -> String {
-    let last = call["messages"].as_array().and_then(|m| m.last()).cloned().unwrap_or_default();
+    let all = call["messages"].as_array().or_else(|| call["contents"].as_array());
+    let last = all.and_then(|m| m.last()).cloned().unwrap_or_default();
+    if let Some(text) = last["parts"][0]["text"].as_str() {
+        return text.to_owned();
+    }
     last["content"].as_str().map_or_else(|| last["content"].to_string(), str::to_owned)
 }
 
@@ -118,8 +137,7 @@ pub fn answer_text(answer: &Value) -> &str {
     answer["choices"][0]["message"]["content"].as_str().unwrap_or("")
 }
 
-fn steps(play: Play, call: &Value, anthropic: bool) -> Vec<Step> {
-    let stream = call["stream"].as_bool().unwrap_or(false);
+fn steps(play: Play, call: &Value, (speech, stream): (Speech, bool)) -> Vec<Step> {
     let json_head = [("content-type", "application/json")];
     let (text, calls, gate) = match play.clone() {
         Play::Tools(text, calls) => (text, calls, None),
@@ -127,24 +145,28 @@ fn steps(play: Play, call: &Value, anthropic: bool) -> Vec<Step> {
         Play::Say(text) | Play::CutAfter(text, _) => (text, Calls::new(), None),
         _ => Default::default(),
     };
-    let good = || match (stream, anthropic) {
-        (true, false) => events(&text, &calls, call, gate.clone()),
-        (true, true) => messages::events(&text, &calls, call, gate.clone()),
-        (false, false) => reply(200, &json_head, whole(&text, &calls, call).to_string()),
-        (false, true) => reply(200, &json_head, messages::whole(&text, &calls, call).to_string()),
+    let good = || match (stream, speech) {
+        (true, Speech::Openai) => events(&text, &calls, call, gate.clone()),
+        (true, Speech::Anthropic) => messages::events(&text, &calls, call, gate.clone()),
+        (true, Speech::Gemini) => gemini::events(&text, &calls, gate.clone()),
+        (false, Speech::Openai) => reply(200, &json_head, whole(&text, &calls, call).to_string()),
+        (false, Speech::Anthropic) => reply(200, &json_head, messages::whole(&text, &calls, call).to_string()),
+        (false, Speech::Gemini) => reply(200, &json_head, gemini::whole(&text, &calls).to_string()),
+    };
+    let fail = |status: u16| match speech {
+        Speech::Openai => error("scripted failure"),
+        Speech::Anthropic => messages::error(status, "scripted failure"),
+        Speech::Gemini => gemini::error(status, "scripted failure"),
     };
     match play {
         Play::Say(_) | Play::Tools(..) | Play::Gated(..) => good(),
-        Play::Late(text, gate) => [vec![Step::Wait(gate)], steps(Play::Say(text), call, anthropic)].concat(),
-        Play::Fail(status) if anthropic => {
-            reply(status, &json_head, messages::error(status, "scripted failure").to_string())
-        }
-        Play::Fail(status) => reply(status, &json_head, error("scripted failure").to_string()),
+        Play::Late(text, gate) => [vec![Step::Wait(gate)], steps(Play::Say(text), call, (speech, stream))].concat(),
+        Play::Fail(status) => reply(status, &json_head, fail(status).to_string()),
         Play::Garbage => reply(200, &json_head, "<html>this is no JSON"),
         Play::CutAfter(_, words) if stream => {
             let mut steps = good();
             // What comes before the words: the head and the role event, or the head and three events.
-            steps.truncate(if anthropic { 4 } else { 2 } + words);
+            steps.truncate(if speech == Speech::Anthropic { 4 } else { 2 } + words);
             steps.push(Step::Cut);
             steps
         }

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod edge;
+pub mod gemini;
 pub mod llm;
 pub mod messages;
 pub mod origin;

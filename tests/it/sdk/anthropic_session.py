@@ -19,7 +19,7 @@ def ask(text):
     return [{"role": "user", "content": text}]
 
 
-for model in ("claude", "gpt"):
+for model in ("claude", "gpt", "gem"):
     # chat
     whole = client.messages.create(model=model, max_tokens=100, messages=ask("hello"), system="Be brief.")
     assert whole.content[0].text == "You said: hello", whole
@@ -43,7 +43,8 @@ for model in ("claude", "gpt"):
     with client.messages.stream(model=model, max_tokens=100, messages=ask("use tools"), tools=TOOLS) as stream:
         fragments = [e.partial_json for e in stream if e.type == "input_json" and e.partial_json]
         final = stream.get_final_message()
-    assert len(fragments) >= 3, fragments
+    # Gemini sends the arguments of a call whole.
+    assert len(fragments) >= (2 if model == "gem" else 3), fragments
     assert [(b.id, b.name, b.input) for b in final.content if b.type == "tool_use"] == want, final
 
     # the results go back

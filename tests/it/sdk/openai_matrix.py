@@ -23,7 +23,7 @@ def ask(text):
     return [{"role": "user", "content": text}]
 
 
-for model in ("gpt", "claude"):
+for model in ("gpt", "claude", "gem"):
     # chat
     whole = client.chat.completions.create(model=model, messages=ask("hello"), temperature=0.2)
     assert whole.choices[0].message.content == "You said: hello", whole
@@ -59,7 +59,8 @@ for model in ("gpt", "claude"):
         ]
         final = stream.get_final_completion()
     streamed = final.choices[0].message.tool_calls
-    assert len(fragments) >= 3, fragments
+    # Gemini sends the arguments of a call whole.
+    assert len(fragments) >= (2 if model == "gem" else 3), fragments
     assert [(c.id, c.function.name, json.loads(c.function.arguments)) for c in streamed] == [
         ("call_1", "weather", {"city": "Oslo"}),
         ("call_2", "clock", {}),

@@ -4,6 +4,7 @@ use super::super::Target;
 use super::super::chat::{
     Block, Dropped, Format, Media, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported, object,
 };
+use super::super::gemini::SIGNED;
 use crate::config::ai::Thinking;
 use serde_json::{Value, json};
 
@@ -46,8 +47,11 @@ pub fn request(r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Resul
 /// `None` for a message of which nothing can be said there.
 fn message(m: &Message, dropped: &mut Dropped) -> Result<Option<Value>, Unsupported> {
     dropped.rest(&m.rest);
-    // Thinking without its signature is another provider's, and refused.
-    let signed = |b: &&Block| !matches!(b.part, Part::Reasoning(_, None));
+    // Thinking without Anthropic's signature is another provider's, and refused.
+    let signed = |b: &&Block| match &b.part {
+        Part::Reasoning(_, signature) => signature.as_ref().is_some_and(|s| !s.starts_with(SIGNED)),
+        _ => true,
+    };
     if !m.blocks.iter().all(|b| signed(&b)) {
         dropped.note("thinking");
     }

@@ -49,6 +49,7 @@ impl Writer {
         if member == "thinking" {
             return self.delta(json!({ "reasoning_content": value, "thinking_blocks": block }));
         }
+        let block = json!([{ "index": self.thoughts, "type": "thinking", "thinking": "", "signature": value }]);
         self.delta(json!({ "thinking_blocks": block }))
     }
 
