@@ -29,7 +29,7 @@ deny() {
     "$bin" check bans licenses sources
 }
 
-# The official OpenAI SDK in a virtual environment of its own, as pinned in tests/it/sdk/requirements.txt.
+# The official OpenAI and Anthropic SDKs in a virtual environment of their own, as pinned in tests/it/sdk/requirements.txt.
 sdk() {
     local venv=target/sdk stamp=target/sdk/.requirements
     if ! cmp -s tests/it/sdk/requirements.txt "$stamp"; then
@@ -37,7 +37,7 @@ sdk() {
         "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/it/sdk/requirements.txt
         cp tests/it/sdk/requirements.txt "$stamp"
     fi
-    "$venv/bin/python" -c 'import openai; print("openai", openai.__version__)'
+    "$venv/bin/python" -c 'import anthropic, openai; print("openai", openai.__version__, "anthropic", anthropic.__version__)'
 }
 
 tests() {

@@ -2,6 +2,7 @@
 //! for a stream it is complete when the body has ended. Whoever starts the call holds it from the beginning, so that a
 //! call that nobody waits for any more leaves its traces, too.
 
+use super::dialect::chat::Dropped;
 use super::prompt::Operation;
 use super::usage::Usage;
 use crate::base::units::Money;
@@ -98,6 +99,8 @@ pub struct Call {
     pub target: String,
     /// Whether the client asked for a stream.
     pub stream: bool,
+    /// What the translation between client and provider left out.
+    pub dropped: Dropped,
     /// The model that answered.
     pub model: Option<String>,
     /// Its provider.

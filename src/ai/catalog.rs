@@ -1,10 +1,11 @@
 //! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
 
+use super::dialect::{Dialect, anthropic, gemini};
 use super::error::AiError;
 use super::price::Rate;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
-use crate::config::ai::{Ai, AiRoute, PriceList};
+use crate::config::ai::{Ai, AiRoute, PriceList, Thinking};
 use crate::config::secret::Secret;
 use crate::fetch::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -14,10 +15,15 @@ use std::sync::Arc;
 /// The name by which a client leaves the choice to the route.
 pub const AUTO: &str = "auto";
 
+/// The limit on output tokens where the client sets none, the dialect needs one, and the configuration has none.
+const MAX_TOKENS: u64 = 8192;
+
 /// A provider, ready to be called.
 pub struct Provider {
     /// Its name in the configuration.
     pub name: String,
+    /// What it speaks.
+    pub dialect: Dialect,
     /// Where it is and how long it may take.
     pub endpoint: Endpoint,
     /// Header fields of every call, the key among them (marked sensitive).
@@ -37,6 +43,10 @@ pub struct Model {
     pub provider: Arc<Provider>,
     /// What it costs, where known.
     pub rate: Option<Rate>,
+    /// The limit on output tokens where the client sets none and the dialect needs one.
+    pub max_tokens: u64,
+    /// How it is told to think.
+    pub thinking: Thinking,
 }
 
 /// A fault in the `ai:` section, with its place.
@@ -80,7 +90,13 @@ impl Choice {
     pub fn fingerprint(&self) -> String {
         let model = |m: &Arc<Model>| {
             let Provider { name, digest, .. } = &*m.provider;
-            format!("{:?}={:?}@{name:?}#{digest}", m.name, m.upstream)
+            // What only a translation reads changes only the answers of providers that may need one.
+            let asked = match m.provider.dialect {
+                Dialect::Openai => String::new(),
+                Dialect::Gemini => "/gemini".to_owned(),
+                Dialect::Anthropic => format!("/anthropic/{}/{:?}", m.max_tokens, m.thinking),
+            };
+            format!("{:?}={:?}@{name:?}#{digest}{asked}", m.name, m.upstream)
         };
         let models: Vec<String> = self.first.models.iter().map(model).collect();
         format!("{:?}:[{}]", self.name, models.join(","))
@@ -112,7 +128,10 @@ impl Catalog {
                 faults.push(Fault { path: format!("{path}.price"), message });
             }
             if let Some(provider) = providers.get(&m.provider) {
-                let model = Model { name: name.clone(), upstream: m.model.clone(), provider: provider.clone(), rate };
+                faults.extend(anthropic_only(&path, m, provider.dialect));
+                let (max_tokens, thinking) = (m.max_tokens.unwrap_or(MAX_TOKENS), m.thinking.unwrap_or_default());
+                let (upstream, provider) = (m.model.clone(), provider.clone());
+                let model = Model { name: name.clone(), upstream, provider, rate, max_tokens, thinking };
                 catalog.models.insert(name.clone(), Arc::new(model));
             } else if !ai.providers.contains_key(&m.provider) {
                 let path = format!("{path}.provider");
@@ -225,6 +244,25 @@ impl Catalog {
     }
 }
 
+/// Faults in the keys of a model that mean something to one dialect only.
+fn anthropic_only(path: &str, m: &crate::config::ai::Model, dialect: Dialect) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut fault = |key: &str, message: &str| {
+        faults.push(Fault { path: format!("{path}.{key}"), message: message.to_owned() });
+    };
+    if m.max_tokens == Some(0) {
+        fault("max_tokens", "at least 1");
+    }
+    if dialect != Dialect::Anthropic {
+        for (key, set) in [("max_tokens", m.max_tokens.is_some()), ("thinking", m.thinking.is_some())] {
+            if set {
+                fault(key, "means something for providers of the dialect anthropic only");
+            }
+        }
+    }
+    faults
+}
+
 fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Secret>) -> Result<Provider, Fault> {
     let fault = |field: &str, message: String| Fault { path: format!("ai.providers.{name}.{field}"), message };
     let url = BaseUrl::parse(&p.base_url).map_err(|e| fault("base_url", e.to_string()))?;
@@ -235,11 +273,17 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         headers.insert(field, HeaderValue::from_str(value).map_err(|_| bad("value"))?);
     }
     let digest = digest(&url, &headers);
+    let dialect = Dialect::from(p.dialect);
     if let Some(key) = key {
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+        let (field, value) = match dialect {
+            Dialect::Openai => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
+            Dialect::Anthropic => (anthropic::API_KEY, key.expose().to_owned()),
+            Dialect::Gemini => (gemini::API_KEY, key.expose().to_owned()),
+        };
+        let mut value = HeaderValue::from_str(&value)
             .map_err(|_| fault("api_key", "the key has characters that no header may carry".to_owned()))?;
-        bearer.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, bearer);
+        value.set_sensitive(true);
+        headers.insert(field, value);
     }
     let t = &p.timeouts;
     let (connect, first_byte, between_bytes) = (t.connect.0, t.first_byte.0, t.between_bytes.0);
@@ -247,7 +291,7 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         return Err(fault("timeouts", "a time limit must be longer than 0".to_owned()));
     }
     let endpoint = Endpoint { url, connect, first_byte, between_bytes };
-    Ok(Provider { name: name.to_owned(), endpoint, headers, digest })
+    Ok(Provider { name: name.to_owned(), dialect, endpoint, headers, digest })
 }
 
 fn digest(url: &BaseUrl, headers: &HeaderMap) -> String {

@@ -1,5 +1,7 @@
-//! What can go wrong on an AI route, and its OpenAI-shaped answer: what, where, what to do.
+//! What can go wrong on an AI route, and its answer in the client's dialect: what, where, what to do.
 
+use super::dialect::Dialect;
+use super::dialect::chat::Fault;
 use crate::base::reply::Reply;
 use crate::base::source::Source;
 use http::{Method, StatusCode};
@@ -28,7 +30,9 @@ pub enum AiError {
     #[error("{0}")]
     NoModel(String),
     /// A path that is no endpoint.
-    #[error("no AI endpoint at {0}; there are /chat/completions, /embeddings and /models under this route")]
+    #[error(
+        "no AI endpoint at {0}; there are /chat/completions, /messages, /messages/count_tokens, /embeddings and /models under this route"
+    )]
     NoEndpoint(String),
     /// The right path with the wrong method.
     #[error("this endpoint takes {allowed}")]
@@ -78,15 +82,16 @@ impl AiError {
         }
     }
 
-    /// The answer for the client.
-    pub fn reply(&self) -> Reply {
+    /// The answer for a client of this dialect.
+    pub fn reply(&self, dialect: Dialect) -> Reply {
         let param = match self {
             AiError::Invalid { param, .. } => param.clone(),
             AiError::NoModel(_) => Some("model".to_owned()),
             _ => None,
         };
-        let kind = if self.status().is_server_error() { "api_error" } else { "invalid_request_error" };
-        let body = error_json(&self.to_string(), kind, param.as_deref(), self.reason());
+        let code = Some(self.reason().to_owned());
+        let fault = Fault { message: self.to_string(), kind: String::new(), code, param };
+        let body = dialect.error(self.status(), &fault);
         let reply = Reply::json(self.status(), Source::Gateway, &body).because(self.reason());
         match self {
             AiError::Method { allowed } => reply.with(http::header::ALLOW, allowed.as_str()),

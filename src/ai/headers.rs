@@ -15,6 +15,7 @@ const TIER: HeaderName = HeaderName::from_static("x-sluicegate-tier");
 const PROVIDER: HeaderName = HeaderName::from_static("x-sluicegate-provider");
 const COST: HeaderName = HeaderName::from_static("x-sluicegate-cost-usd");
 const ENTRY: HeaderName = HeaderName::from_static("x-sluicegate-entry");
+const DROPPED: HeaderName = HeaderName::from_static("x-sluicegate-dropped");
 const SCORE: HeaderName = HeaderName::from_static("x-sluicegate-score");
 
 /// How far the caches may be used, in rising order.
@@ -86,6 +87,7 @@ pub fn dress(mut reply: Reply, call: &Call, age: Option<Duration>) -> Reply {
         (ENTRY, &call.entry),
         (SCORE, &score),
         (COST, &cost),
+        (DROPPED, &call.dropped.told()),
     ];
     for (name, value) in fields {
         if let Some(value) = value {

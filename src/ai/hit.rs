@@ -1,11 +1,11 @@
 //! Serving a stored answer: as JSON or as a stream, whichever the client asked for.
 
-use super::call::{CacheOutcome, Ending};
+use super::call::{CacheOutcome, Ending, Saved};
 use super::exact::{Stored, entry_id};
 use super::headers::dress;
 use super::seam::Hit;
 use super::usage::Usage;
-use super::{Run, replay, savings, set_media_type};
+use super::{Run, provider, set_media_type};
 use crate::base::reply::{Body, Reply};
 use crate::base::source::Source;
 use crate::base::units::Money;
@@ -23,13 +23,15 @@ impl Run<'_> {
         let facts = &self.prompt.facts;
         let body = if facts.stream {
             let answer = serde_json::from_slice(&stored.body).ok()?;
-            replay::stream(&answer, facts.wants_usage)?.into()
+            self.prompt.dialect.replay(&answer, facts.wants_usage)?.into()
         } else {
             stored.body.clone()
         };
+        let model = self.gateway.catalog.models().find(|m| m.name == stored.model);
+        let dropped = model.map(|m| provider::dropped(m, self.prompt)).unwrap_or_default();
         let took = self.gateway.clock.elapsed().saturating_sub(self.started);
         self.record.note(|c| {
-            (c.cache, c.cache_reason) = (outcome, "");
+            (c.cache, c.cache_reason, c.dropped) = (outcome, "", dropped);
             (c.model, c.tier) = (Some(stored.model.clone()), stored.tier.clone());
             c.provider = Some(stored.provider.clone()).filter(|p| !p.is_empty());
             (c.cost, c.saved) = (Some(Money::default()), Some(savings(stored)));
@@ -60,5 +62,15 @@ impl Run<'_> {
             seconds: a.seconds,
             at: Duration::ZERO,
         }
+    }
+}
+
+/// The stored answer with what it spares.
+fn savings(stored: &Stored) -> Saved {
+    Saved {
+        input_tokens: stored.usage.map_or(0, |u| u.input()),
+        output_tokens: stored.usage.map_or(0, |u| u.output()),
+        cost: stored.cost,
+        seconds: stored.seconds,
     }
 }

@@ -1,6 +1,7 @@
 //! Cache keys of model requests: equal requests share a key, and nothing that changes the answer is left out.
 
 use super::canon;
+use super::dialect::Dialect;
 use super::prompt::{Prompt, part_text};
 use crate::base::ids::sha256_parts;
 use serde_json::{Map, Value};
@@ -19,12 +20,14 @@ pub struct Scope<'a> {
     pub policy: &'a str,
     /// The model or tier decided on, with the models behind it.
     pub target: &'a str,
-    /// The client's `openai-beta`, which the provider gets to see and which may change its answer.
+    /// The client's fields that select a version or a beta, which the provider gets to see and which may change its
+    /// answer.
     pub beta: &'a [u8],
 }
 
 /// Fields that do not change the answer: how it is delivered, who is billed, how the provider caches its prefix.
-const NEUTRAL: [&str; 10] = [
+const NEUTRAL_ANTHROPIC: [&str; 4] = ["model", "stream", "metadata", "cache_control"];
+const NEUTRAL_OPENAI: [&str; 10] = [
     "model",
     "stream",
     "stream_options",
@@ -38,7 +41,11 @@ const NEUTRAL: [&str; 10] = [
 ];
 
 fn telling(prompt: &Prompt) -> impl Iterator<Item = (&str, &Value)> {
-    prompt.fields.iter().map(|(k, v)| (k.as_str(), v)).filter(|(k, _)| !NEUTRAL.contains(k))
+    let neutral: &[&str] = match prompt.dialect {
+        Dialect::Openai | Dialect::Gemini => &NEUTRAL_OPENAI,
+        Dialect::Anthropic => &NEUTRAL_ANTHROPIC,
+    };
+    prompt.fields.iter().map(|(k, v)| (k.as_str(), v)).filter(|(k, _)| !neutral.contains(k))
 }
 
 /// The key of the exact cache: everything that changes the answer. The requested model stands in the scope's
@@ -83,6 +90,9 @@ fn without_text(message: &Value) -> Value {
     Value::Object(out)
 }
 
+/// The operation stands for the client's dialect: what is stored is an answer in that dialect, so it may be served to
+/// clients of that dialect only. Equal questions of two dialects are different requests anyway (one must set
+/// `max_tokens`, the other rarely does).
 fn digest(kind: &str, prompt: &Prompt, scope: &Scope<'_>, text: &str) -> Key {
     let operation = prompt.operation.as_str();
     let [kind, operation, text] = [kind, operation, text].map(str::as_bytes);

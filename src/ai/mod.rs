@@ -1,11 +1,14 @@
-//! Model calls from request to answer, in the OpenAI dialect: exact cache, semantic cache, calls in flight, then the
-//! models of the chosen tier in order. `Gateway::answer` tells the whole story.
+//! Model calls from request to answer: exact cache, semantic cache, calls in flight, then the models of the chosen tier
+//! in order. Clients and providers may speak different dialects ([`dialect`]); what is stored is the answer in the
+//! client's. `Gateway::answer` tells the whole story.
 
 pub mod adapter;
 pub mod call;
 mod canon;
 pub mod catalog;
 pub mod collapse;
+mod count;
+pub mod dialect;
 pub mod embed;
 pub mod error;
 pub mod exact;
@@ -44,7 +47,7 @@ use call::{CacheOutcome, Call, CallRecord, Ending};
 use catalog::{Catalog, Choice};
 use collapse::{Followed, InFlight, Joined};
 use error::AiError;
-use exact::{ExactCache, Stored};
+use exact::ExactCache;
 use headers::{CacheMode, dress};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use plan::CachePlan;
@@ -209,18 +212,20 @@ impl Gateway {
     ) -> Reply {
         let options = &context.options;
         match prompt.operation {
-            Operation::Models => return models::list(&self.catalog, options),
+            Operation::Models => return models::list(&self.catalog, options, prompt.dialect),
             Operation::Model => {
-                return models::one(&self.catalog, options, &prompt.facts.model).unwrap_or_else(|e| e.reply());
+                let asked = (prompt.facts.model.as_str(), prompt.dialect);
+                return models::one(&self.catalog, options, asked).unwrap_or_else(|e| e.reply(prompt.dialect));
             }
-            Operation::Chat | Operation::Embeddings => {}
+            _ => {}
         }
         match self.prepare(prompt, directives, context, record) {
             Ok((choice, plan)) => {
                 let record = record.clone();
-                Run { gateway: self, prompt, context, choice, plan, record, started }.answer().await
+                let run = Run { gateway: self, prompt, context, choice, plan, record, started };
+                if prompt.operation == Operation::CountTokens { run.count().await } else { run.answer().await }
             }
-            Err(e) => e.reply(),
+            Err(e) => e.reply(prompt.dialect),
         }
     }
 
@@ -334,19 +339,23 @@ impl Run<'_> {
             c.tier.clone_from(&tier);
         });
         let (record, clock, started) = (self.record.clone(), self.gateway.clock.clone(), self.started);
-        let settle = Settle { record, files, model, tier, stand_in, clock, started, asked };
+        let (provider, spoken) = (model.provider.dialect, self.prompt.dialect);
+        let settle = Settle { record, files, model, dialect: spoken, tier, stand_in, clock, started, asked };
         let mut reply = Reply::new(StatusCode::OK, Source::Provider).because(self.reason());
         let facts = &self.prompt.facts;
         match opened {
-            Opened::Whole { headers, body, json } => {
+            Opened::Whole { headers, body, json, usage, dropped } => {
+                self.record.note(|c| c.dropped = dropped);
                 // What is stored is the JSON, also where the client gets it as a stream.
                 let whole = if facts.stream { json.to_string().into() } else { body.clone() };
-                settle.complete(json.get("usage"), Some((&json, whole)));
+                settle.complete(usage, Some((&json, whole)));
                 (reply.headers, reply.body) = (headers, Body::Full(body));
             }
-            Opened::Live { headers, live } => {
+            Opened::Live { headers, live, dropped } => {
+                self.record.note(|c| c.dropped = dropped);
                 reply.headers = headers;
-                reply.body = Body::Stream(Box::new(LiveStream::new(*live, settle, !facts.wants_usage)));
+                let wanted = dialect::Wanted { created: self.gateway.clock.unix_secs(), usage: facts.wants_usage };
+                reply.body = Body::Stream(Box::new(LiveStream::new(*live, settle, provider, wanted)));
             }
         }
         set_media_type(&mut reply, facts.stream);
@@ -355,12 +364,14 @@ impl Run<'_> {
 
     fn give_up(&self, failure: Failure) -> Reply {
         let reply = match *failure.passed {
-            Ok(passed) => {
-                let mut reply = Reply::full(passed.status, Source::Provider, "application/json", passed.body);
-                reply.headers.extend(passed.headers);
+            Ok(mut passed) => {
+                let headers = std::mem::take(&mut passed.headers);
+                let (status, body) = passed.told(self.prompt.dialect);
+                let mut reply = Reply::full(status, Source::Provider, "application/json", body);
+                reply.headers.extend(headers);
                 reply.because(failure.reason)
             }
-            Err(error) => error.reply(),
+            Err(error) => error.reply(self.prompt.dialect),
         };
         dress(reply, &self.record.read(), None)
     }
@@ -376,14 +387,4 @@ fn set_media_type(reply: &mut Reply, stream: bool) {
     reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     // Shared caches in front must not keep what was made for one caller.
     reply.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-}
-
-/// The stored answer with what it spares.
-fn savings(stored: &Stored) -> call::Saved {
-    call::Saved {
-        input_tokens: stored.usage.map_or(0, |u| u.input()),
-        output_tokens: stored.usage.map_or(0, |u| u.output()),
-        cost: stored.cost,
-        seconds: stored.seconds,
-    }
 }

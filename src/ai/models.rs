@@ -1,6 +1,7 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`: the names a client may ask for.
+//! `GET /v1/models` and `GET /v1/models/{id}`: the names a client may ask for, in its dialect.
 
 use super::catalog::{AUTO, Catalog};
+use super::dialect::Dialect;
 use super::error::AiError;
 use crate::base::reply::Reply;
 use crate::base::source::Source;
@@ -8,23 +9,34 @@ use crate::config::ai::AiRoute;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-/// The OpenAI list of every model and tier of the route, and `auto` where the route has a tier for it.
-pub fn list(catalog: &Catalog, route: &AiRoute) -> Reply {
-    let data: Vec<Value> = names(catalog, route).map(|name| entry(catalog, name)).collect();
-    Reply::json(StatusCode::OK, Source::Gateway, &json!({ "object": "list", "data": data })).because("models")
+/// The list of every model and tier of the route, and `auto` where the route has a tier for it.
+pub fn list(catalog: &Catalog, route: &AiRoute, dialect: Dialect) -> Reply {
+    let data: Vec<Value> = names(catalog, route).map(|name| entry(catalog, name, dialect)).collect();
+    let id = |entry: Option<&Value>| entry.and_then(|e| e.get("id")).cloned().unwrap_or_default();
+    let list = match dialect {
+        Dialect::Openai | Dialect::Gemini => json!({ "object": "list", "data": data }),
+        Dialect::Anthropic => {
+            json!({ "first_id": id(data.first()), "last_id": id(data.last()), "has_more": false, "data": data })
+        }
+    };
+    Reply::json(StatusCode::OK, Source::Gateway, &list).because("models")
 }
 
 /// One entry of that list.
-pub fn one(catalog: &Catalog, route: &AiRoute, name: &str) -> Result<Reply, AiError> {
+pub fn one(catalog: &Catalog, route: &AiRoute, (name, dialect): (&str, Dialect)) -> Result<Reply, AiError> {
     let known = names(catalog, route).find(|n| *n == name).ok_or_else(|| catalog.no_model(name, route))?;
-    Ok(Reply::json(StatusCode::OK, Source::Gateway, &entry(catalog, known)).because("models"))
+    Ok(Reply::json(StatusCode::OK, Source::Gateway, &entry(catalog, known, dialect)).because("models"))
 }
 
 fn names<'a>(catalog: &'a Catalog, route: &'a AiRoute) -> impl Iterator<Item = &'a str> {
     catalog.offered(route).map(String::as_str).chain(route.tier.is_some().then_some(AUTO))
 }
 
-fn entry(catalog: &Catalog, name: &str) -> Value {
+/// When a name was configured is not known: the date is the first there is.
+fn entry(catalog: &Catalog, name: &str, dialect: Dialect) -> Value {
+    if dialect == Dialect::Anthropic {
+        return json!({ "type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z" });
+    }
     let owner = catalog.models().find(|m| m.name == name).map(|m| m.provider.name.as_str());
     json!({ "id": name, "object": "model", "created": 0, "owned_by": owner.unwrap_or("sluicegate") })
 }

@@ -47,6 +47,9 @@ impl CachePlan {
     ) -> Result<CachePlan, AiError> {
         let wish = ClientWish::read(&context.headers)?;
         let Some(cache) = cache else { return Ok(CachePlan::bypass("no_cache")) };
+        if prompt.operation == Operation::CountTokens {
+            return Ok(CachePlan::bypass("count_tokens"));
+        }
         let script = directives.cache.unwrap_or(CacheMode::Semantic);
         let client = wish.at_most.unwrap_or(CacheMode::Semantic);
         if script == CacheMode::None {
@@ -55,13 +58,13 @@ impl CachePlan {
         if client == CacheMode::None {
             return Ok(CachePlan::bypass("client"));
         }
-        let fingerprint = choice.fingerprint();
+        let (fingerprint, beta) = (choice.fingerprint(), provider::beta(&context.headers));
         let scope = Scope {
             tenant: &context.tenant,
             route: &context.route,
             policy: &context.policy,
             target: &fingerprint,
-            beta: provider::beta(&context.headers),
+            beta: &beta,
         };
         let key = key::exact(prompt, &scope);
         let mut plan = CachePlan::bypass("");
@@ -69,7 +72,7 @@ impl CachePlan {
         (plan.key, plan.exact, plan.ttl, plan.refresh) = (Some(key), cache.exact.clone(), directives.ttl, wish.refresh);
         plan.filings = cache.in_flight.filings.clone();
         plan.collapse = (!wish.refresh).then(|| (cache.in_flight.clone(), key));
-        let wanted = script.min(client) == CacheMode::Semantic && prompt.operation == Operation::Chat;
+        let wanted = script.min(client) == CacheMode::Semantic && prompt.operation.is_chat();
         match cache.semantic.as_ref().filter(|_| wanted).map(|s| (s, unfit(prompt))) {
             Some((_, Some(reason))) => plan.reason = reason,
             Some((semantic, None)) => {

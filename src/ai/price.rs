@@ -11,6 +11,11 @@ pub struct Rate {
     input: u64,
     output: u64,
     cache_read: u64,
+    cache_write: u64,
+    cache_write_1h: u64,
+    reasoning: u64,
+    audio_input: u64,
+    audio_output: u64,
 }
 
 /// A price list that cannot be used.
@@ -30,17 +35,32 @@ pub enum PriceError {
 impl Rate {
     /// From a price as written; `None` when a number is negative, not finite or over a dollar per token.
     pub fn new(p: &Price) -> Option<Rate> {
-        let input = pico(p.input)?;
-        let cache_read = p.cache_read.map_or(Some(input), pico)?;
-        Some(Rate { input, output: pico(p.output)?, cache_read })
+        let (input, output) = (pico(p.input)?, pico(p.output)?);
+        let or = |price: Option<f64>, other: u64| price.map_or(Some(other), pico);
+        let cache_write = or(p.cache_write, input)?;
+        Some(Rate {
+            input,
+            output,
+            cache_read: or(p.cache_read, input)?,
+            cache_write,
+            cache_write_1h: or(p.cache_write_1h, cache_write)?,
+            reasoning: or(p.reasoning, output)?,
+            audio_input: or(p.audio_input, input)?,
+            audio_output: or(p.audio_output, output)?,
+        })
     }
 
-    /// The cost of these tokens, rounded to the nearest billionth of a dollar. Tokens written to the provider's
-    /// cache and audio tokens count at the plain price, as this list knows no other.
+    /// The cost of these tokens, rounded once, to the nearest billionth of a dollar.
     pub fn cost(&self, u: &Usage) -> Money {
         let part = |tokens: u64, rate: u64| u128::from(tokens) * u128::from(rate);
-        let fresh = u.uncached_in + u.cache_write + u.audio_in;
-        let pico = part(fresh, self.input) + part(u.cache_read, self.cache_read) + part(u.output(), self.output);
+        let pico = part(u.uncached_in, self.input)
+            + part(u.cache_read, self.cache_read)
+            + part(u.cache_write, self.cache_write)
+            + part(u.cache_write_1h, self.cache_write_1h)
+            + part(u.audio_in, self.audio_input)
+            + part(u.out_text, self.output)
+            + part(u.out_reasoning, self.reasoning)
+            + part(u.audio_out, self.audio_output);
         Money { nano_usd: u64::try_from((pico + 500) / 1000).unwrap_or(u64::MAX) }
     }
 }

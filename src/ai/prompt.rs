@@ -1,5 +1,6 @@
 //! One model request, read once: what it asks (for the policy and the caches) and its original bytes (for the provider).
 
+use super::dialect::Dialect;
 use super::error::AiError;
 use super::json::{Edit, ask_for_usage, members, splice};
 use crate::base::strict_json;
@@ -14,11 +15,15 @@ const INPUT_CHARS_MAX: usize = 16_384;
 /// How deep a request body may nest.
 const DEPTH_MAX: u8 = 100;
 
-/// What a request asks for, after OpenTelemetry's `gen_ai.operation.name`.
+/// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `POST …/chat/completions`.
     Chat,
+    /// `POST …/messages`.
+    Messages,
+    /// `POST …/messages/count_tokens`.
+    CountTokens,
     /// `POST …/embeddings`.
     Embeddings,
     /// `GET …/models`.
@@ -33,6 +38,10 @@ impl Operation {
         let path = path.trim_end_matches('/');
         let (operation, allowed) = if path.ends_with("/chat/completions") {
             (Operation::Chat, Method::POST)
+        } else if path.ends_with("/messages") {
+            (Operation::Messages, Method::POST)
+        } else if path.ends_with("/messages/count_tokens") {
+            (Operation::CountTokens, Method::POST)
         } else if path.ends_with("/embeddings") {
             (Operation::Embeddings, Method::POST)
         } else if path.ends_with("/models") {
@@ -49,19 +58,25 @@ impl Operation {
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Chat => "chat",
+            Operation::Messages => "messages",
+            Operation::CountTokens => "count_tokens",
             Operation::Embeddings => "embeddings",
             Operation::Models => "models",
             Operation::Model => "model",
         }
     }
 
-    /// The provider's path, appended to its base URL.
-    pub fn path(self) -> &'static str {
+    /// What a client that asks so speaks.
+    pub fn dialect(self) -> Dialect {
         match self {
-            Operation::Chat => "/chat/completions",
-            Operation::Embeddings => "/embeddings",
-            Operation::Models | Operation::Model => "/models",
+            Operation::Messages | Operation::CountTokens => Dialect::Anthropic,
+            _ => Dialect::Openai,
         }
+    }
+
+    /// Whether it is a chat, in whichever dialect.
+    pub fn is_chat(self) -> bool {
+        matches!(self, Operation::Chat | Operation::Messages)
     }
 }
 
@@ -116,6 +131,8 @@ pub struct Facts {
 pub struct Prompt {
     /// What it asks for.
     pub operation: Operation,
+    /// What the client speaks.
+    pub dialect: Dialect,
     /// What it says.
     pub facts: Facts,
     /// Its fields, parsed.
@@ -127,9 +144,10 @@ pub struct Prompt {
 
 /// Reads a request body. Every fault is named with its place.
 pub fn parse(operation: Operation, body: Bytes, bytes_max: usize) -> Result<Prompt, AiError> {
+    let dialect = operation.dialect();
     if matches!(operation, Operation::Models | Operation::Model) {
-        let (facts, fields) = (Facts::default(), Map::new());
-        return Ok(Prompt { operation, facts, fields, body: Bytes::new(), model_at: 0..0, stream_options_at: None });
+        let (facts, fields, body) = (Facts::default(), Map::new(), Bytes::new());
+        return Ok(Prompt { operation, dialect, facts, fields, body, model_at: 0..0, stream_options_at: None });
     }
     if body.len() > bytes_max {
         return Err(AiError::TooLarge { bytes_max });
@@ -147,11 +165,12 @@ pub fn parse(operation: Operation, body: Bytes, bytes_max: usize) -> Result<Prom
     let place = |name: &str| places.iter().find(|(key, _)| key == name).map(|(_, span)| span.clone());
     let facts = match operation {
         Operation::Chat => chat_facts(&fields)?,
+        Operation::Messages | Operation::CountTokens => messages_facts(&fields)?,
         _ => embeddings_facts(&fields)?,
     };
     let model_at = place("model").unwrap_or_default();
     let stream_options_at = place("stream_options");
-    Ok(Prompt { operation, facts, fields, model_at, stream_options_at, body })
+    Ok(Prompt { operation, dialect, facts, fields, model_at, stream_options_at, body })
 }
 
 impl Prompt {
@@ -162,7 +181,7 @@ impl Prompt {
         if model != self.facts.model {
             edits.push(Edit { span: self.model_at.clone(), text: Value::from(model).to_string() });
         }
-        if self.facts.stream && !self.facts.wants_usage {
+        if self.dialect == Dialect::Openai && self.facts.stream && !self.facts.wants_usage {
             edits.extend(ask_for_usage(text, self.stream_options_at.as_ref()));
         }
         if edits.is_empty() { self.body.clone() } else { splice(text, edits).into() }
@@ -199,10 +218,7 @@ fn embeddings_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
 
 fn chat_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
     let mut facts = Facts { model: model_name(fields)?, n: 1, ..Facts::default() };
-    let messages = match fields.get("messages") {
-        Some(Value::Array(all)) if !all.is_empty() => all,
-        _ => return Err(missing("messages", "a list of at least one message")),
-    };
+    let messages = messages_in(fields)?;
     facts.messages = messages.len();
     for (i, message) in messages.iter().enumerate() {
         let Some(role) = message.get("role").and_then(Value::as_str) else {
@@ -234,6 +250,56 @@ fn chat_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
     facts.max_tokens = limit.and_then(Value::as_u64);
     facts.n = fields.get("n").and_then(Value::as_u64).unwrap_or(1);
     Ok(facts)
+}
+
+/// The facts of an Anthropic request. A user's message of nothing but tool results is no turn of the user's.
+fn messages_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
+    let mut facts = Facts { model: model_name(fields)?, n: 1, ..Facts::default() };
+    let messages = messages_in(fields)?;
+    facts.messages = messages.len();
+    let (system, _) = text_of(fields.get("system"));
+    facts.chars = system.chars().count();
+    facts.system = system;
+    for (i, message) in messages.iter().enumerate() {
+        let Some(role) = message.get("role").and_then(Value::as_str) else {
+            return Err(missing(&format!("messages[{i}].role"), "a string such as \"user\""));
+        };
+        let (text, parts) = text_of(message.get("content"));
+        facts.chars += text.chars().count();
+        facts.parts += parts;
+        match role {
+            "user" if !only_results(message) => {
+                facts.turns += 1;
+                facts.text = text;
+            }
+            "system" => {
+                if !facts.system.is_empty() {
+                    facts.system.push('\n');
+                }
+                facts.system.push_str(&text);
+            }
+            _ => {}
+        }
+    }
+    facts.tools = fields.get("tools").and_then(Value::as_array).map_or(0, Vec::len);
+    facts.stream = flag(fields.get("stream"), "stream")?;
+    facts.temperature = fields.get("temperature").and_then(Value::as_f64);
+    facts.max_tokens = fields.get("max_tokens").and_then(Value::as_u64);
+    Ok(facts)
+}
+
+fn only_results(message: &Value) -> bool {
+    let blocks = message.get("content").and_then(Value::as_array);
+    blocks.is_some_and(|all| {
+        !all.is_empty() && all.iter().all(|b| b.get("type").and_then(Value::as_str) == Some("tool_result"))
+    })
+}
+
+fn messages_in(fields: &Map<String, Value>) -> Result<&Vec<Value>, AiError> {
+    match fields.get("messages") {
+        Some(Value::Array(all)) if !all.is_empty() => Ok(all),
+        _ => Err(missing("messages", "a list of at least one message")),
+    }
 }
 
 /// The text of a message's content, its text parts joined by newlines, and how many parts are not text.

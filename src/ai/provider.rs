@@ -1,15 +1,17 @@
 //! One try at one provider: the request as the provider wants it, and what of the answer can be used.
 
 use super::catalog::Model;
+use super::dialect::chat::Dropped;
+use super::dialect::{self, Dialect, Seen, Target, Wanted, anthropic};
 use super::prompt::{Operation, Prompt};
-use super::record::has_content;
-use super::replay;
-use super::sse::{DONE, Frame, Parser};
-use super::verdict::{Failure, broken, error_in_success, garbage, refused, returned, unreachable};
+use super::sse::{Frame, Parser};
+use super::usage::Usage;
+use super::verdict::{Failure, broken, error_in_success, garbage, refused, returned, unreachable, unsupported};
 use crate::fetch::{Fetched, Fetcher};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The largest complete answer.
@@ -19,7 +21,10 @@ const PEEK_FRAMES_MAX: usize = 8;
 
 /// Request fields of the client that reach the provider. Never its credentials, and nothing that selects an account
 /// (`openai-organization`, `openai-project`): the key is the gateway's.
-const FORWARDED: [HeaderName; 3] = [BETA, HeaderName::from_static("x-client-request-id"), IDEMPOTENCY_KEY];
+const FORWARDED: [HeaderName; 2] = [HeaderName::from_static("x-client-request-id"), IDEMPOTENCY_KEY];
+/// Those that mean something in their own dialect only.
+const FORWARDED_OPENAI: [HeaderName; 1] = [BETA];
+const FORWARDED_ANTHROPIC: [HeaderName; 2] = [anthropic::VERSION_FIELD, anthropic::BETA];
 const BETA: HeaderName = HeaderName::from_static("openai-beta");
 /// Names one call to one model. A second model gets none: to the same provider it would be a repetition, to be
 /// answered with the first one's failure or refused as another request under a used key.
@@ -30,10 +35,14 @@ pub enum Opened {
     Whole {
         /// Fields for the client.
         headers: HeaderMap,
-        /// The bytes as received.
+        /// What the client gets: the bytes as received, or what a translation made of them.
         body: Bytes,
-        /// The same, parsed.
+        /// The answer in the client's dialect.
         json: Value,
+        /// What the provider counted.
+        usage: Option<Usage>,
+        /// What the translation left out.
+        dropped: Dropped,
     },
     /// A stream that has begun well.
     Live {
@@ -41,7 +50,25 @@ pub enum Opened {
         headers: HeaderMap,
         /// The stream.
         live: Box<Live>,
+        /// What the translation of the request left out.
+        dropped: Dropped,
     },
+}
+
+/// What is asked of whichever model.
+pub struct Asking<'a> {
+    /// The client's request.
+    pub prompt: &'a Prompt,
+    /// The client's header fields.
+    pub client: &'a HeaderMap,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+impl Asking<'_> {
+    fn wanted(&self) -> Wanted {
+        Wanted { created: self.now, usage: self.prompt.facts.wants_usage }
+    }
 }
 
 /// A running stream: frames as the provider produces them.
@@ -84,36 +111,92 @@ impl Live {
 }
 
 /// Asks one model.
-pub async fn ask(fetcher: &Fetcher, model: &Model, prompt: &Prompt, client: &HeaderMap) -> Result<Opened, Failure> {
-    let headers = request_headers(model, prompt.facts.stream, client);
-    let (path, body) = (prompt.operation.path(), prompt.body_for(&model.upstream));
-    let sent = fetcher.send(&model.provider.endpoint, Method::POST, path, headers, body).await;
+pub async fn ask(fetcher: &Fetcher, model: &Model, asking: &Asking<'_>) -> Result<Opened, Failure> {
+    let prompt = asking.prompt;
+    let (path, body, dropped) = order(model, prompt)?;
+    let headers = request_headers(model, asking);
+    let sent = fetcher.send(&model.provider.endpoint, Method::POST, &path, headers, body).await;
     let fetched = sent.map_err(|e| unreachable(model, &e))?;
     if !fetched.status.is_success() {
         return Err(refused(model, fetched).await);
     }
     let kind = media_type(&fetched.headers);
     match (prompt.facts.stream, kind.as_str()) {
-        (true, "text/event-stream") => open_stream(model, fetched).await,
+        (true, "text/event-stream") => open_stream(model, fetched, dropped).await,
         (stream, "application/json") => {
-            let opened = open_whole(model, prompt.operation, fetched).await?;
+            let opened = open_whole(model, asking, fetched, dropped).await?;
             if stream { as_stream(model, prompt, opened) } else { Ok(opened) }
         }
         _ => Err(garbage(model, "an answer of another media type than asked for")),
     }
 }
 
-/// The client's `openai-beta` as it is forwarded; empty when there is none.
-pub fn beta(client: &HeaderMap) -> &[u8] {
-    client.get(BETA).map_or(&[], HeaderValue::as_bytes)
+/// Where and what to send. Within one dialect these are the client's bytes with the model's name replaced.
+fn order(model: &Model, prompt: &Prompt) -> Result<(Cow<'static, str>, Bytes, Dropped), Failure> {
+    let (client, provider) = (prompt.dialect, model.provider.dialect);
+    let Some(path) = provider.path(prompt.operation, &model.upstream, prompt.facts.stream) else {
+        let operation = prompt.operation.as_str();
+        let message = format!("the provider {:?} has no endpoint for {operation}", model.provider.name);
+        return Err(unsupported(message, None));
+    };
+    if client == provider {
+        return Ok((path, prompt.body_for(&model.upstream), Dropped::default()));
+    }
+    let (body, dropped) = translated(model, prompt)?;
+    Ok((path, body.to_string().into(), dropped))
 }
 
-fn request_headers(model: &Model, stream: bool, client: &HeaderMap) -> HeaderMap {
-    let mut out = HeaderMap::new();
-    for name in FORWARDED {
-        if let Some(value) = client.get(&name) {
-            out.insert(name, value.clone());
+/// The request in the provider's dialect.
+fn translated(model: &Model, prompt: &Prompt) -> Result<(Value, Dropped), Failure> {
+    let target = Target { model: &model.upstream, max_tokens: model.max_tokens, thinking: model.thinking };
+    dialect::request((prompt.dialect, model.provider.dialect), &prompt.fields, &target)
+        .map_err(|e| unsupported(format!("{} {}", e.param, e.message), Some(&e.param)))
+}
+
+/// What a translation for this model leaves out of the request: the same as when its stored answer was made, as
+/// everything in the request is part of the key.
+pub fn dropped(model: &Model, prompt: &Prompt) -> Dropped {
+    if prompt.dialect == model.provider.dialect || !prompt.operation.is_chat() {
+        return Dropped::default();
+    }
+    translated(model, prompt).map_or_else(|_| Dropped::default(), |(_, dropped)| dropped)
+}
+
+/// The client's fields that select a version or a beta, as they are forwarded.
+pub fn beta(client: &HeaderMap) -> Vec<u8> {
+    let mut out = Vec::new();
+    for name in FORWARDED_OPENAI.iter().chain(&FORWARDED_ANTHROPIC) {
+        for value in client.get_all(name) {
+            // OpenAI's alone stands without its name, as it always has: keys on disk stay what they are.
+            if *name != BETA {
+                out.extend_from_slice(name.as_str().as_bytes());
+                out.push(b'=');
+            }
+            out.extend_from_slice(value.as_bytes());
+            if *name != BETA {
+                out.push(b'\n');
+            }
         }
+    }
+    out
+}
+
+fn request_headers(model: &Model, asking: &Asking<'_>) -> HeaderMap {
+    let (mut out, stream) = (HeaderMap::new(), asking.prompt.facts.stream);
+    let provider = model.provider.dialect;
+    let own: &[HeaderName] = match provider {
+        _ if provider != asking.prompt.dialect => &[],
+        Dialect::Openai => &FORWARDED_OPENAI,
+        Dialect::Anthropic => &FORWARDED_ANTHROPIC,
+        Dialect::Gemini => &[],
+    };
+    for name in FORWARDED.iter().chain(own) {
+        for value in asking.client.get_all(name) {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    if provider == Dialect::Anthropic && !out.contains_key(anthropic::VERSION_FIELD) {
+        out.insert(anthropic::VERSION_FIELD, HeaderValue::from_static(anthropic::VERSION));
     }
     let accept = if stream { "text/event-stream" } else { "application/json" };
     out.insert(header::ACCEPT, HeaderValue::from_static(accept));
@@ -132,7 +215,12 @@ fn media_type(headers: &HeaderMap) -> String {
     if encoded { String::new() } else { essence }
 }
 
-async fn open_whole(model: &Model, operation: Operation, fetched: Fetched) -> Result<Opened, Failure> {
+async fn open_whole(
+    model: &Model,
+    asking: &Asking<'_>,
+    fetched: Fetched,
+    mut dropped: Dropped,
+) -> Result<Opened, Failure> {
     let headers = returned(&fetched.headers);
     let body = fetched.bytes(ANSWER_BYTES_MAX).await.map_err(|e| unreachable(model, &e))?;
     let Ok(json) = serde_json::from_slice::<Value>(&body) else {
@@ -141,24 +229,36 @@ async fn open_whole(model: &Model, operation: Operation, fetched: Fetched) -> Re
     if json.get("error").is_some_and(|e| !e.is_null()) {
         return Err(error_in_success(model, &json));
     }
-    let list = if operation == Operation::Chat { "choices" } else { "data" };
-    match json.get(list) {
-        Some(Value::Array(_)) => Ok(Opened::Whole { headers, body, json }),
-        _ => Err(garbage(model, "JSON that is no answer to this request")),
+    let (prompt, provider) = (asking.prompt, model.provider.dialect);
+    let no_answer = || garbage(model, "JSON that is no answer to this request");
+    let fits = match prompt.operation {
+        Operation::Embeddings => json.get("data").is_some_and(Value::is_array),
+        Operation::CountTokens => json.get("input_tokens").is_some_and(Value::is_u64),
+        _ => provider.is_answer(&json),
+    };
+    if !fits {
+        return Err(no_answer());
     }
+    let usage = provider.usage(&json);
+    if provider == prompt.dialect {
+        return Ok(Opened::Whole { headers, body, json, usage, dropped });
+    }
+    let told = dialect::answer((provider, prompt.dialect), &json, asking.wanted(), &mut dropped);
+    let json = told.map_err(|_| no_answer())?;
+    Ok(Opened::Whole { headers, body: json.to_string().into(), json, usage, dropped })
 }
 
 /// A provider that answers a streaming request with one complete JSON: the client gets its stream all the same.
 fn as_stream(model: &Model, prompt: &Prompt, opened: Opened) -> Result<Opened, Failure> {
-    let Opened::Whole { headers, json, .. } = opened else { return Ok(opened) };
-    let text = replay::stream(&json, prompt.facts.wants_usage);
+    let Opened::Whole { headers, json, usage, dropped, .. } = opened else { return Ok(opened) };
+    let text = prompt.dialect.replay(&json, prompt.facts.wants_usage);
     let body = text.ok_or_else(|| garbage(model, "JSON that is no answer to this request"))?.into();
-    Ok(Opened::Whole { headers, body, json })
+    Ok(Opened::Whole { headers, body, json, usage, dropped })
 }
 
 /// Looks at a stream's first events: an error before any content is a failure like any other, and the next model
 /// can still be tried.
-async fn open_stream(model: &Model, fetched: Fetched) -> Result<Opened, Failure> {
+async fn open_stream(model: &Model, fetched: Fetched, dropped: Dropped) -> Result<Opened, Failure> {
     let headers = returned(&fetched.headers);
     let mut live = Live { peeked: Vec::new(), fetched, parser: Parser::default(), ended: false };
     let mut seen: Vec<Frame> = Vec::new();
@@ -173,21 +273,17 @@ async fn open_stream(model: &Model, fetched: Fetched) -> Result<Opened, Failure>
         seen.extend(frames);
     }
     live.peeked = seen;
-    Ok(Opened::Live { headers, live: Box::new(live) })
+    Ok(Opened::Live { headers, live: Box::new(live), dropped })
 }
 
 /// Whether a frame carries content. An error, a malformed event or an empty stream is a failure.
 fn begins(model: &Model, frame: &Frame) -> Result<bool, Failure> {
-    let Some(data) = &frame.data else { return Ok(false) };
-    if data == DONE {
-        return Err(garbage(model, "an empty stream"));
+    let provider = model.provider.dialect;
+    match provider.look(frame) {
+        Seen::Blank => Ok(false),
+        Seen::Data(chunk) => Ok(provider.begins(&chunk)),
+        Seen::End(_) => Err(garbage(model, "an empty stream")),
+        Seen::Error(chunk) => Err(error_in_success(model, &chunk)),
+        Seen::Garbage => Err(garbage(model, "an event that is not JSON")),
     }
-    let Ok(chunk) = serde_json::from_str::<Value>(data) else {
-        return Err(garbage(model, "an event that is not JSON"));
-    };
-    if chunk.get("error").is_some_and(|e| !e.is_null()) {
-        return Err(error_in_success(model, &chunk));
-    }
-    let choices = chunk.get("choices").and_then(Value::as_array);
-    Ok(choices.into_iter().flatten().filter_map(Value::as_object).any(has_content))
 }

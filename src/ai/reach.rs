@@ -4,7 +4,7 @@ use super::Run;
 use super::call::Attempt;
 use super::catalog::{Model, Stage};
 use super::error::AiError;
-use super::provider::{self, IDEMPOTENCY_KEY, Opened};
+use super::provider::{self, Asking, IDEMPOTENCY_KEY, Opened};
 use super::verdict::Failure;
 use http::{HeaderMap, StatusCode};
 use std::borrow::Cow;
@@ -68,7 +68,8 @@ impl Run<'_> {
     ) -> Result<(Opened, Duration), Failure> {
         let asked = self.gateway.clock.elapsed();
         let mut trying = Trying { run: self, stage, model, asked, told: false };
-        let result = provider::ask(&self.gateway.fetcher, model, self.prompt, client).await;
+        let asking = Asking { prompt: self.prompt, client, now: self.gateway.clock.unix_secs() };
+        let result = provider::ask(&self.gateway.fetcher, model, &asking).await;
         match &result {
             Ok(_) => trying.tell("ok", Some(StatusCode::OK), None),
             Err(f) => trying.tell(f.reason, f.status, f.retry_after),

@@ -1,5 +1,7 @@
 //! Records a chat stream into the complete answer it spells, so that it can be stored and billed.
 
+use super::dialect::Record;
+use super::usage::Usage;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -37,28 +39,6 @@ impl Recorder {
         }
     }
 
-    /// Takes one chunk of `bytes` length.
-    pub fn add(&mut self, chunk: &Value, bytes: usize) {
-        match self.bytes_left.checked_sub(bytes) {
-            Some(left) => self.bytes_left = left,
-            None => self.whole = false,
-        }
-        let Value::Object(fields) = chunk else { return };
-        for (key, value) in fields {
-            match key.as_str() {
-                "choices" => {
-                    for choice in value.as_array().into_iter().flatten() {
-                        self.add_choice(choice);
-                    }
-                }
-                "usage" if value.is_null() => {}
-                "usage" => self.usage = Some(value.clone()),
-                "object" => {}
-                _ => fill(&mut self.top, key, value),
-            }
-        }
-    }
-
     fn add_choice(&mut self, choice: &Value) {
         let Value::Object(fields) = choice else { return };
         self.content |= has_content(fields);
@@ -84,24 +64,43 @@ impl Recorder {
             }
         }
     }
+}
 
-    /// Whether anything of the answer itself (not just a role) has come.
-    pub fn has_content(&self) -> bool {
+impl Record for Recorder {
+    fn add(&mut self, chunk: &Value, bytes: usize) {
+        match self.bytes_left.checked_sub(bytes) {
+            Some(left) => self.bytes_left = left,
+            None => self.whole = false,
+        }
+        let Value::Object(fields) = chunk else { return };
+        for (key, value) in fields {
+            match key.as_str() {
+                "choices" => {
+                    for choice in value.as_array().into_iter().flatten() {
+                        self.add_choice(choice);
+                    }
+                }
+                "usage" if value.is_null() => {}
+                "usage" => self.usage = Some(value.clone()),
+                "object" => {}
+                _ => fill(&mut self.top, key, value),
+            }
+        }
+    }
+
+    fn has_content(&self) -> bool {
         self.content
     }
 
-    /// Whether every choice has ended with a reason.
-    pub fn finished(&self) -> bool {
+    fn finished(&self) -> bool {
         !self.choices.is_empty() && self.choices.values().all(|c| c.finish_reason.is_some())
     }
 
-    /// The `usage` object, once it has come.
-    pub fn usage(&self) -> Option<&Value> {
-        self.usage.as_ref()
+    fn usage(&self) -> Option<Usage> {
+        self.usage.as_ref().and_then(Usage::from_openai)
     }
 
-    /// The complete `chat.completion`; `None` when it is unfinished or was too large to record.
-    pub fn answer(self) -> Option<Value> {
+    fn answer(self: Box<Self>) -> Option<Value> {
         if !self.whole || !self.finished() {
             return None;
         }
@@ -139,10 +138,10 @@ fn is_empty(v: &Value) -> bool {
     }
 }
 
-/// Sets a member that has no value yet.
+/// Sets a member that has no value yet. Azure's first chunk has an empty id and model.
 fn fill(map: &mut Map<String, Value>, key: &str, value: &Value) {
     match map.get_mut(key) {
-        Some(old) if old.is_null() => *old = value.clone(),
+        Some(old) if is_empty(old) => *old = value.clone(),
         Some(_) => {}
         None => drop(map.insert(key.to_owned(), value.clone())),
     }

@@ -104,7 +104,7 @@ fn opening((key, value): (&String, &Value)) -> Option<(String, Value)> {
 }
 
 /// Cuts text after white space, as models emit it: words with their spaces.
-fn pieces(text: &str) -> Vec<&str> {
+pub(super) fn pieces(text: &str) -> Vec<&str> {
     let least = text.len() / PIECES_MAX + 1;
     let mut out = Vec::new();
     let mut start = 0;

@@ -64,5 +64,12 @@ pub fn unfit(prompt: &Prompt) -> Option<&'static str> {
 fn uses_tools(message: &Value) -> bool {
     let role = message.get("role").and_then(Value::as_str);
     let called = ["tool_calls", "function_call"].iter().any(|k| message.get(k).is_some_and(|v| !v.is_null()));
-    called || matches!(role, Some("tool" | "function"))
+    called || matches!(role, Some("tool" | "function")) || blocks_of_tools(message)
+}
+
+/// Anthropic's `tool_use`, `tool_result`, `server_tool_use`, `web_search_tool_result` and whatever is like them.
+fn blocks_of_tools(message: &Value) -> bool {
+    let blocks = message.get("content").and_then(Value::as_array);
+    let mut kinds = blocks.into_iter().flatten().filter_map(|b| b.get("type").and_then(Value::as_str));
+    kinds.any(|kind| kind.ends_with("tool_use") || kind.ends_with("tool_result"))
 }

@@ -3,6 +3,7 @@
 use super::call::{CallRecord, Ending};
 use super::catalog::Model;
 use super::collapse::Lead;
+use super::dialect::Dialect;
 use super::exact::{ExactCache, Stored};
 use super::filings::Filings;
 use super::key::Key;
@@ -34,6 +35,8 @@ pub struct Settle {
     pub files: Files,
     /// The model that answers.
     pub model: Arc<Model>,
+    /// What the client speaks, and the answer that is filed with it.
+    pub dialect: Dialect,
     /// The tier it answers for.
     pub tier: Option<String>,
     /// Whether it stands in for the chosen ones; its answer is then not kept, so that it does not outlive the outage.
@@ -55,9 +58,9 @@ impl Settle {
         });
     }
 
-    /// The answer is complete; `usage` is the provider's object. `body` is the whole JSON answer, where it could be
+    /// The answer is complete; `answer` is the whole JSON in the client's dialect, where it could be
     /// recorded.
-    pub fn complete(mut self, usage: Option<&Value>, answer: Option<(&Value, Bytes)>) {
+    pub fn complete(mut self, usage: Option<Usage>, answer: Option<(&Value, Bytes)>) {
         let now = self.clock.elapsed();
         let (usage, cost) = self.bill(usage);
         let files = std::mem::take(&mut self.files);
@@ -77,7 +80,8 @@ impl Settle {
                 seconds: now.saturating_sub(self.asked).as_secs_f64(),
                 at: now,
             });
-            kept = file(files, &stored, json, self.stand_in);
+            let may = May { keep: !self.stand_in && self.dialect.may_keep(json), share: self.dialect.may_share(json) };
+            kept = file(files, &stored, may);
         }
         let took = now.saturating_sub(self.started);
         self.record.note(|c| {
@@ -88,7 +92,7 @@ impl Settle {
     }
 
     /// The answer broke off. `usage` is what the provider had told until then: it bills broken answers, too.
-    pub fn fail(mut self, reason: &'static str, usage: Option<&Value>) {
+    pub fn fail(mut self, reason: &'static str, usage: Option<Usage>) {
         if let Some(lead) = self.files.lead.take() {
             lead.fail();
         }
@@ -96,7 +100,7 @@ impl Settle {
     }
 
     /// The client left; `usage` as for `fail`.
-    pub fn leave(self, usage: Option<&Value>) {
+    pub fn leave(self, usage: Option<Usage>) {
         self.end(Ending::ClientGone, usage);
     }
 
@@ -114,14 +118,13 @@ impl Settle {
         }
     }
 
-    fn end(&self, ending: Ending, usage: Option<&Value>) {
+    fn end(&self, ending: Ending, usage: Option<Usage>) {
         let took = self.clock.elapsed().saturating_sub(self.started);
         let (usage, cost) = self.bill(usage);
         self.record.note(|c| (c.usage, c.cost, c.took, c.ending) = (usage, cost, Some(took), ending));
     }
 
-    fn bill(&self, usage: Option<&Value>) -> (Option<Usage>, Option<Money>) {
-        let usage = usage.and_then(Usage::from_openai);
+    fn bill(&self, usage: Option<Usage>) -> (Option<Usage>, Option<Money>) {
         let cost = usage.as_ref().zip(self.model.rate).map(|(u, rate)| rate.cost(u));
         (usage, cost)
     }
@@ -133,15 +136,22 @@ impl Drop for Settle {
     }
 }
 
+/// What may be done with an answer.
+#[derive(Clone, Copy)]
+struct May {
+    keep: bool,
+    share: bool,
+}
+
 /// Stores the answer before the call leaves the table of calls in flight, so that whoever comes in between finds it.
-fn file(files: Files, stored: &Arc<Stored>, json: &Value, stand_in: bool) -> bool {
+fn file(files: Files, stored: &Arc<Stored>, may: May) -> bool {
     let mut kept = false;
-    if !stand_in && may_keep(json) {
+    if may.keep {
         if let Some((key, cache, ttl)) = files.exact {
             cache.put(key, stored.clone(), ttl);
             kept = true;
         }
-        if let Some((ticket, filings)) = files.ticket.filter(|_| may_share(json)) {
+        if let Some((ticket, filings)) = files.ticket.filter(|_| may.share) {
             filings.begin(ticket.store(shared(stored)));
             kept = true;
         }
@@ -161,28 +171,4 @@ fn shared(stored: &Stored) -> Answer {
         cost_nano_usd: stored.cost.map_or(0, |c| c.nano_usd),
         seconds: stored.seconds,
     }
-}
-
-fn finish_reasons(json: &Value) -> impl Iterator<Item = Option<&str>> {
-    let choices = json.get("choices").and_then(Value::as_array);
-    choices.into_iter().flatten().map(|c| c.get("finish_reason").and_then(Value::as_str))
-}
-
-/// Whether an answer may be served to an equal request: every choice ended, and none was filtered away. Embeddings
-/// have no choices and always may.
-pub fn may_keep(json: &Value) -> bool {
-    if json.get("choices").is_none() {
-        return json.get("data").is_some();
-    }
-    let mut reasons = finish_reasons(json).peekable();
-    reasons.peek().is_some() && reasons.all(|r| r.is_some_and(|r| r != "content_filter" && r != "error"))
-}
-
-/// Whether an answer may be served to a similar question: one complete text, no refusal, no tool call.
-pub fn may_share(json: &Value) -> bool {
-    let message = json.pointer("/choices/0/message");
-    let has = |key: &str| message.and_then(|m| m.get(key)).is_some_and(|v| !v.is_null() && *v != Value::Array(vec![]));
-    let text = message.and_then(|m| m.get("content")).and_then(Value::as_str).is_some_and(|t| !t.trim().is_empty());
-    let stopped = finish_reasons(json).eq([Some("stop")]);
-    stopped && text && !has("refusal") && !has("tool_calls") && !has("function_call")
 }

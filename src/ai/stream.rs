@@ -1,15 +1,17 @@
 //! A provider's stream on its way to the client: frame by frame as it comes, recorded on the side, and never given a
 //! clean end that it did not have.
 
-use super::error::error_json;
+use super::dialect::chat::{Event, Fault};
+use super::dialect::{self, Dialect, Garbage, Reader, Record, Seen, Wanted, Writer};
 use super::provider::{ANSWER_BYTES_MAX, Live};
-use super::record::Recorder;
 use super::settle::Settle;
-use super::sse::{DONE, Frame, event};
-use super::verdict::{PROVIDER_AUTH, about_credentials, has_message};
+use super::sse::Frame;
+use super::usage::Usage;
+use super::verdict::{PROVIDER_AUTH, about_credentials, has_message, status_of};
 use crate::base::reply::{Broken, Chunks};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use serde_json::Value;
 
 /// The longest stream that is passed on; at ordinary chunk sizes this is several hundred thousand tokens.
@@ -31,11 +33,22 @@ enum State {
 
 struct Open {
     live: Live,
-    recorder: Recorder,
+    /// Of what the client is sent, whoever worded it.
+    recorder: Box<dyn Record>,
     settle: Settle,
+    provider: Dialect,
+    client: Dialect,
+    /// Between two dialects; within one, frames pass as they came.
+    bridge: Option<Bridge>,
     /// The client did not ask for the usage chunk that the gateway asked for.
     hide_usage: bool,
     bytes: usize,
+}
+
+/// From a provider's dialect to a client's. It holds no more of the stream than its state.
+struct Bridge {
+    reader: Box<dyn Reader>,
+    writer: Box<dyn Writer>,
 }
 
 /// What a frame means for the stream.
@@ -47,11 +60,18 @@ enum Step {
 }
 
 impl LiveStream {
-    /// A stream that has begun.
-    pub fn new(live: Live, settle: Settle, hide_usage: bool) -> Self {
-        let recorder = Recorder::new(ANSWER_BYTES_MAX);
+    /// A stream that has begun, of a provider of this dialect.
+    pub fn new(live: Live, settle: Settle, provider: Dialect, wanted: Wanted) -> Self {
+        let client = settle.dialect;
+        let recorder = client.recorder(ANSWER_BYTES_MAX);
+        let bridge = (provider != client).then(|| {
+            let (reader, writer) = (dialect::reader(provider), dialect::writer(client, wanted));
+            Bridge { reader, writer }
+        });
         settle.hands_over();
-        LiveStream { state: State::Open(Box::new(Open { live, recorder, settle, hide_usage, bytes: 0 })) }
+        let hide_usage = client == Dialect::Openai && !wanted.usage;
+        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0 };
+        LiveStream { state: State::Open(Box::new(open)) }
     }
 }
 
@@ -93,23 +113,27 @@ impl Chunks for LiveStream {
 impl LiveStream {
     fn complete(&mut self) {
         let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) else { return };
-        let Open { live, recorder, settle, .. } = *open;
+        let usage = open.usage();
+        let Open { live, recorder, settle, bridge, .. } = *open;
         live.drain();
-        let usage = recorder.usage().cloned();
+        if let Some(bridge) = &bridge {
+            settle.record.note(|c| c.dropped.extend(bridge.reader.dropped()));
+        }
         let answer = recorder.answer();
         let body = answer.as_ref().and_then(|a| serde_json::to_vec(a).ok());
-        settle.complete(usage.as_ref(), answer.as_ref().zip(body.map(Bytes::from)));
+        settle.complete(usage, answer.as_ref().zip(body.map(Bytes::from)));
     }
 
     fn fail(&mut self, reason: &'static str, tell: bool, out: &mut BytesMut) {
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Broken(reason)) {
-            let Open { recorder, settle, .. } = *open;
-            settle.fail(reason, recorder.usage());
-        }
-        if tell {
-            let message = format!("the provider's stream broke before the answer was complete: {reason}");
-            let error = error_json(&message, "api_error", None, "provider_stream_broken");
-            out.extend_from_slice(event(&error.to_string()).as_bytes());
+            let (usage, client) = (open.usage(), open.client);
+            let Open { settle, .. } = *open;
+            settle.fail(reason, usage);
+            if tell {
+                let message = format!("the provider's stream broke before the answer was complete: {reason}");
+                let error = client.own_error(StatusCode::BAD_GATEWAY, &message, "provider_stream_broken");
+                out.extend_from_slice(client.framed(&error).as_bytes());
+            }
         }
     }
 }
@@ -118,8 +142,9 @@ impl Drop for LiveStream {
     fn drop(&mut self) {
         // The client left. What the provider has counted until then, it bills.
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) {
-            let Open { recorder, settle, .. } = *open;
-            settle.leave(recorder.usage());
+            let usage = open.usage();
+            let Open { settle, .. } = *open;
+            settle.leave(usage);
         }
     }
 }
@@ -140,45 +165,127 @@ impl Open {
         if self.bytes > STREAM_BYTES_MAX {
             return Step::Fail("stream_too_long", true);
         }
-        let Some(data) = frame.data.as_deref().filter(|d| !d.is_empty()) else {
-            out.extend_from_slice(&frame.raw);
-            return Step::Go;
-        };
-        if data == DONE {
-            out.extend_from_slice(&frame.raw);
-            return Step::Done;
-        }
-        let Ok(chunk) = serde_json::from_str::<Value>(data) else {
-            return Step::Fail("provider_garbage", true);
-        };
-        if chunk.get("error").is_some_and(|e| !e.is_null()) {
-            if about_credentials(&chunk) {
-                return Step::Fail(PROVIDER_AUTH, true);
+        match self.provider.look(frame) {
+            Seen::Blank if self.bridge.is_some() => {
+                out.extend_from_slice(self.client.ping().as_bytes());
+                Step::Go
             }
-            if !has_message(&chunk) {
-                return Step::Fail("provider_error_in_stream", true);
+            Seen::Blank => {
+                out.extend_from_slice(&frame.raw);
+                Step::Go
             }
-            out.extend_from_slice(&frame.raw);
-            return Step::Fail("provider_error_in_stream", false);
+            Seen::Garbage => Step::Fail("provider_garbage", true),
+            Seen::Error(chunk) => self.error(&chunk, frame, out),
+            Seen::End(_) if self.bridge.is_some() => self.bridged_end(out),
+            Seen::End(chunk) => {
+                self.recorder.add(&chunk, 0);
+                out.extend_from_slice(&frame.raw);
+                Step::Done
+            }
+            Seen::Data(chunk) if self.bridge.is_some() => self.bridged(|r, events| r.read(&chunk, events), out),
+            Seen::Data(chunk) => {
+                let bytes = frame.data.as_ref().map_or(0, String::len);
+                self.record(&chunk, bytes);
+                if !(self.hide_usage && is_usage_only(&chunk)) {
+                    out.extend_from_slice(&frame.raw);
+                }
+                Step::Go
+            }
         }
+    }
+
+    /// Notes what the client is sent, and the moment of the first content.
+    fn record(&mut self, chunk: &Value, bytes: usize) {
         let had_content = self.recorder.has_content();
-        self.recorder.add(&chunk, data.len());
+        self.recorder.add(chunk, bytes);
         if !had_content && self.recorder.has_content() {
             self.settle.first_content();
         }
-        if !(self.hide_usage && is_usage_only(&chunk)) {
-            out.extend_from_slice(&frame.raw);
-        }
-        Step::Go
     }
 
-    /// The provider ended without `[DONE]`: fine if every choice had ended, a cut otherwise.
-    fn clean_end(&self, out: &mut BytesMut) -> Step {
-        if !self.recorder.finished() {
+    /// An error event of the provider: what it says about the gateway's credentials stays here.
+    fn error(&mut self, chunk: &Value, frame: &Frame, out: &mut BytesMut) -> Step {
+        if about_credentials(chunk) {
+            return Step::Fail(PROVIDER_AUTH, true);
+        }
+        if !has_message(chunk) {
+            return Step::Fail("provider_error_in_stream", true);
+        }
+        if self.bridge.is_some() {
+            let fault = Fault { param: None, ..dialect::fault(chunk) };
+            let status = status_of(chunk).unwrap_or(StatusCode::BAD_GATEWAY);
+            let error = self.client.error(status, &fault);
+            out.extend_from_slice(self.client.framed(&error).as_bytes());
+        } else {
+            out.extend_from_slice(&frame.raw);
+        }
+        Step::Fail("provider_error_in_stream", false)
+    }
+
+    /// One event of the provider as the client's events.
+    fn bridged(
+        &mut self,
+        read: impl FnOnce(&mut dyn Reader, &mut Vec<Event>) -> Result<(), Garbage>,
+        out: &mut BytesMut,
+    ) -> Step {
+        let Some(bridge) = &mut self.bridge else { return Step::Go };
+        let (mut events, mut chunks) = (Vec::new(), Vec::new());
+        let sense = read(bridge.reader.as_mut(), &mut events);
+        let mut pings = 0;
+        for event in events {
+            pings += usize::from(event == Event::Ping);
+            if event != Event::Ping {
+                bridge.writer.write(event, &mut chunks);
+            }
+        }
+        if pings > 0 {
+            out.extend_from_slice(self.client.ping().as_bytes());
+        }
+        for chunk in &chunks {
+            let text = self.client.framed(chunk);
+            self.record(chunk, text.len());
+            if !(self.hide_usage && is_usage_only(chunk)) {
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+        match sense {
+            Ok(()) => Step::Go,
+            Err(Garbage) => Step::Fail("provider_garbage", true),
+        }
+    }
+
+    fn bridged_end(&mut self, out: &mut BytesMut) -> Step {
+        match self.bridged(|reader, events| reader.end(events), out) {
+            Step::Go => {
+                out.extend_from_slice(self.client.close().as_bytes());
+                Step::Done
+            }
+            end => end,
+        }
+    }
+
+    /// The provider ended without the mark of the end: fine if it speaks OpenAI's dialect, where servers are known to
+    /// leave it out, and every choice had ended; a cut otherwise.
+    fn clean_end(&mut self, out: &mut BytesMut) -> Step {
+        let finished = match &self.bridge {
+            Some(bridge) => bridge.reader.finished(),
+            None => self.provider == Dialect::Openai && self.recorder.finished(),
+        };
+        if !finished {
             return Step::Fail("cut", true);
         }
-        out.extend_from_slice(event(DONE).as_bytes());
+        if self.bridge.is_some() {
+            return self.bridged_end(out);
+        }
+        out.extend_from_slice(self.client.close().as_bytes());
         Step::Done
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        match &self.bridge {
+            Some(bridge) => bridge.reader.usage(),
+            None => self.recorder.usage(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tokens of a call in disjoint buckets, so that nothing is counted or billed twice.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// Token counts; every token is in exactly one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,8 +9,10 @@ pub struct Usage {
     pub uncached_in: u64,
     /// Input served by the provider's own prompt cache.
     pub cache_read: u64,
-    /// Input written to the provider's prompt cache.
+    /// Input written to the provider's prompt cache for its ordinary time (at Anthropic five minutes).
     pub cache_write: u64,
+    /// Input written to it for an hour.
+    pub cache_write_1h: u64,
     /// Audio input.
     pub audio_in: u64,
     /// Visible output.
@@ -40,6 +42,7 @@ impl Usage {
             uncached_in: total_in - cache_read - cache_write - audio_in,
             cache_read,
             cache_write,
+            cache_write_1h: 0,
             audio_in,
             out_text: total_out - out_reasoning - audio_out,
             out_reasoning,
@@ -47,12 +50,100 @@ impl Usage {
         })
     }
 
+    /// From Anthropic's `usage` object, whose counts of input are disjoint: `input_tokens` holds neither what was read
+    /// from the cache nor what was written to it. `None` when it holds no counts.
+    pub fn from_anthropic(usage: &Value) -> Option<Usage> {
+        Usage::from_anthropic_fields(usage.as_object()?)
+    }
+
+    /// The same from its members, as a stream tells them one after the other.
+    pub fn from_anthropic_fields(usage: &Map<String, Value>) -> Option<Usage> {
+        let count = |name: &str| usage.get(name).and_then(Value::as_u64);
+        let within = |name: &str, part: &str| usage.get(name).and_then(|v| v.get(part)).and_then(Value::as_u64);
+        if count("input_tokens").is_none() && count("output_tokens").is_none() {
+            return None;
+        }
+        let told_5m = within("cache_creation", "ephemeral_5m_input_tokens");
+        let told_1h = within("cache_creation", "ephemeral_1h_input_tokens").unwrap_or(0);
+        let written = count("cache_creation_input_tokens");
+        let written = written.unwrap_or(told_5m.unwrap_or(0).saturating_add(told_1h));
+        let cache_write_1h = told_1h.min(written);
+        let total_out = count("output_tokens").unwrap_or(0);
+        let out_reasoning = within("output_tokens_details", "thinking_tokens").unwrap_or(0).min(total_out);
+        Some(Usage {
+            uncached_in: count("input_tokens").unwrap_or(0),
+            cache_read: count("cache_read_input_tokens").unwrap_or(0),
+            cache_write: written - cache_write_1h,
+            cache_write_1h,
+            out_text: total_out - out_reasoning,
+            out_reasoning,
+            ..Usage::default()
+        })
+    }
+
+    /// From Gemini's `usageMetadata`: the prompt contains what was cached, thoughts stand beside the candidates, and
+    /// what built-in tools read stands beside the prompt. `None` when it holds no counts.
+    pub fn from_gemini(usage: &Value) -> Option<Usage> {
+        let count = |name: &str| usage.get(name).and_then(Value::as_u64);
+        let audio = |name: &str| {
+            let details = usage.get(name).and_then(Value::as_array).into_iter().flatten();
+            let of = details.filter(|d| d.get("modality").and_then(Value::as_str) == Some("AUDIO"));
+            of.filter_map(|d| d.get("tokenCount").and_then(Value::as_u64)).fold(0, u64::saturating_add)
+        };
+        let prompt = count("promptTokenCount")?;
+        let cache_read = count("cachedContentTokenCount").unwrap_or(0).min(prompt);
+        let audio_in = audio("promptTokensDetails").min(prompt - cache_read);
+        let said = count("candidatesTokenCount").unwrap_or(0);
+        let audio_out = audio("candidatesTokensDetails").min(said);
+        let fresh = prompt - cache_read - audio_in;
+        Some(Usage {
+            uncached_in: fresh.saturating_add(count("toolUsePromptTokenCount").unwrap_or(0)),
+            cache_read,
+            audio_in,
+            out_text: said - audio_out,
+            out_reasoning: count("thoughtsTokenCount").unwrap_or(0),
+            audio_out,
+            ..Usage::default()
+        })
+    }
+
+    /// As OpenAI's clients read it: the totals contain the details.
+    pub fn to_openai(&self) -> Value {
+        json!({
+            "prompt_tokens": self.input(),
+            "completion_tokens": self.output(),
+            "total_tokens": self.input().saturating_add(self.output()),
+            "prompt_tokens_details": {
+                "cached_tokens": self.cache_read,
+                "cache_write_tokens": self.cache_write.saturating_add(self.cache_write_1h),
+                "audio_tokens": self.audio_in,
+            },
+            "completion_tokens_details": { "reasoning_tokens": self.out_reasoning, "audio_tokens": self.audio_out },
+        })
+    }
+
+    /// As Anthropic's clients read it: the counts of input are disjoint.
+    pub fn to_anthropic(&self) -> Value {
+        json!({
+            "input_tokens": self.uncached_in.saturating_add(self.audio_in),
+            "cache_creation_input_tokens": self.cache_write.saturating_add(self.cache_write_1h),
+            "cache_read_input_tokens": self.cache_read,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": self.cache_write,
+                "ephemeral_1h_input_tokens": self.cache_write_1h,
+            },
+            "output_tokens": self.output(),
+            "output_tokens_details": { "thinking_tokens": self.out_reasoning },
+        })
+    }
+
     /// Each kind's name in metrics and its count.
-    pub fn kinds(&self) -> [(&'static str, u64); 7] {
+    pub fn kinds(&self) -> [(&'static str, u64); 8] {
         [
             ("input", self.uncached_in),
             ("cached_input", self.cache_read),
             ("cache_write", self.cache_write),
+            ("cache_write_1h", self.cache_write_1h),
             ("audio_input", self.audio_in),
             ("output", self.out_text),
             ("reasoning", self.out_reasoning),
@@ -62,7 +153,8 @@ impl Usage {
 
     /// All input tokens.
     pub fn input(&self) -> u64 {
-        self.uncached_in + self.cache_read + self.cache_write + self.audio_in
+        let parts = [self.uncached_in, self.cache_read, self.cache_write, self.cache_write_1h, self.audio_in];
+        parts.into_iter().fold(0, u64::saturating_add)
     }
 
     /// All output tokens.

@@ -1,7 +1,9 @@
 //! The verdict on a provider's failure: may the next model be tried, and what is the client told if none is?
 
 use super::catalog::Model;
-use super::error::{AiError, error_json};
+use super::dialect::chat::Fault;
+use super::dialect::{self, Dialect};
+use super::error::AiError;
 use crate::fetch::{FetchError, Fetched};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
@@ -23,6 +25,15 @@ const CREDENTIAL_WORDS: [&str; 7] = [
     "403",
 ];
 
+/// Anthropic's error types that may stand in a stream, with their statuses.
+const ANTHROPIC_TYPES: [(&str, u16); 5] = [
+    ("overloaded_error", 529),
+    ("api_error", 500),
+    ("timeout_error", 504),
+    ("rate_limit_error", 429),
+    ("request_too_large", 413),
+];
+
 /// Answer fields of the provider that reach the client.
 const RETURNED: [&str; 10] = [
     "openai-processing-ms",
@@ -37,6 +48,11 @@ const RETURNED: [&str; 10] = [
     "x-ratelimit-reset-tokens",
 ];
 
+/// The beginning of the names of Anthropic's counterparts to `x-ratelimit-…`.
+const ANTHROPIC_LIMITS: &str = "anthropic-ratelimit-";
+/// How many of those pass.
+const LIMITS_MAX: usize = 24;
+
 /// A provider's answer that is final although it is no success: the request itself is at fault.
 #[derive(Debug)]
 pub struct Passed {
@@ -44,8 +60,22 @@ pub struct Passed {
     pub status: StatusCode,
     /// Fields for the client.
     pub headers: HeaderMap,
-    /// An OpenAI-shaped body.
+    /// The body, an error object of the dialect below.
     pub body: Bytes,
+    /// What the provider speaks.
+    pub dialect: Dialect,
+}
+
+impl Passed {
+    /// Status and body for a client of this dialect: as received where it is the provider's own.
+    pub fn told(self, client: Dialect) -> (StatusCode, Bytes) {
+        if client == self.dialect {
+            return (self.status, self.body);
+        }
+        let json: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let status = client.status(self.status);
+        (status, client.error(status, &dialect::fault(&json)).to_string().into())
+    }
 }
 
 /// A try that failed.
@@ -66,7 +96,11 @@ pub struct Failure {
 /// The fields for the client.
 pub fn returned(headers: &HeaderMap) -> HeaderMap {
     let known = RETURNED.map(HeaderName::from_static);
-    known.into_iter().filter_map(|n| headers.get(&n).map(|v| (n.clone(), v.clone()))).collect()
+    let mut out: HeaderMap =
+        known.into_iter().filter_map(|n| headers.get(&n).map(|v| (n.clone(), v.clone()))).collect();
+    let limits = headers.iter().filter(|(n, _)| n.as_str().starts_with(ANTHROPIC_LIMITS)).take(LIMITS_MAX);
+    out.extend(limits.map(|(n, v)| (n.clone(), v.clone())));
+    out
 }
 
 /// A status other than 2xx.
@@ -74,7 +108,6 @@ pub async fn refused(model: &Model, fetched: Fetched) -> Failure {
     let (status, headers) = (fetched.status, returned(&fetched.headers));
     let after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
     let body = fetched.bytes(ERROR_BYTES_MAX).await.unwrap_or_default();
-    let name = &model.provider.name;
     let json: Option<Value> = serde_json::from_slice(&body).ok();
     let (reason, next) = match status.as_u16() {
         401 | 403 => (PROVIDER_AUTH, true),
@@ -88,9 +121,16 @@ pub async fn refused(model: &Model, fetched: Fetched) -> Failure {
     };
     let passed = match reason {
         PROVIDER_AUTH => Err(credentials_refused(model)),
-        "provider_redirect" => Err(failed(format!("the provider {name:?} answered with a redirect"), false, reason)),
-        _ if json.as_ref().is_some_and(has_message) => Ok(Passed { status, headers, body }),
-        _ => Ok(Passed { status, headers, body: wrapped(name, status) }),
+        "provider_redirect" => {
+            let name = &model.provider.name;
+            Err(failed(format!("the provider {name:?} answered with a redirect"), false, reason))
+        }
+        _ => {
+            let own = json.as_ref().is_some_and(has_message);
+            let dialect = model.provider.dialect;
+            let body = if own { body } else { wrapped(model, status) };
+            Ok(Passed { status, headers, body, dialect })
+        }
     };
     Failure {
         reason,
@@ -101,7 +141,7 @@ pub async fn refused(model: &Model, fetched: Fetched) -> Failure {
     }
 }
 
-/// Whether a body is an OpenAI-shaped error.
+/// Whether a body is an error with something to say, in the words of OpenAI and Anthropic.
 pub fn has_message(json: &Value) -> bool {
     json.pointer("/error/message").is_some_and(Value::is_string)
 }
@@ -110,34 +150,60 @@ pub fn has_message(json: &Value) -> bool {
 /// gateway's: what the provider says about them (often part of the key) is none of the client's business.
 pub fn about_credentials(json: &Value) -> bool {
     let mut told = ["/error/code", "/error/type", "/error/status"].into_iter().filter_map(|place| json.pointer(place));
-    told.any(|word| match word {
-        Value::Number(n) => matches!(n.as_u64(), Some(401 | 403)),
-        Value::String(s) => CREDENTIAL_WORDS.iter().any(|w| s.eq_ignore_ascii_case(w)),
-        _ => false,
-    })
+    let invalid_key = |d: &Value| d.get("reason").and_then(Value::as_str) == Some("API_KEY_INVALID");
+    let details = json.pointer("/error/details").and_then(Value::as_array);
+    // Google answers a wrong key with "invalid argument".
+    details.is_some_and(|all| all.iter().any(invalid_key))
+        || told.any(|word| match word {
+            Value::Number(n) => matches!(n.as_u64(), Some(401 | 403)),
+            Value::String(s) => CREDENTIAL_WORDS.iter().any(|w| s.eq_ignore_ascii_case(w)),
+            _ => false,
+        })
 }
 
 fn credentials_refused(model: &Model) -> AiError {
     failed(format!("the provider {:?} refused the gateway's credentials", model.provider.name), false, PROVIDER_AUTH)
 }
 
-fn wrapped(provider: &str, status: StatusCode) -> Bytes {
-    let message = format!("the provider {provider:?} answered with status {}", status.as_u16());
-    error_json(&message, "api_error", None, "provider_error").to_string().into()
+/// An error object for a provider that sent none.
+fn wrapped(model: &Model, status: StatusCode) -> Bytes {
+    let provider = &model.provider;
+    let message = format!("the provider {:?} answered with status {}", provider.name, status.as_u16());
+    let fault = Fault { message, code: Some("provider_error".to_owned()), ..Fault::default() };
+    let as_fault = if status.is_client_error() || status.is_server_error() { status } else { StatusCode::BAD_GATEWAY };
+    provider.dialect.error(as_fault, &fault).to_string().into()
+}
+
+/// A request that cannot be said in the model's provider's dialect. Another model may speak the client's own.
+pub fn unsupported(message: String, param: Option<&str>) -> Failure {
+    let reason = "unsupported_by_provider";
+    let passed = Err(AiError::invalid(message, param, reason));
+    Failure { reason, status: None, retry_after: None, next: true, passed: Box::new(passed) }
+}
+
+/// The status that an error object within a success stands for, where it says.
+pub fn status_of(json: &Value) -> Option<StatusCode> {
+    let code = json.pointer("/error/code").or_else(|| json.pointer("/error/status"));
+    let told = code.and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok()).or_else(|| {
+        let kind = json.pointer("/error/type").and_then(Value::as_str)?;
+        ANTHROPIC_TYPES.iter().find(|(name, _)| *name == kind).map(|(_, status)| *status)
+    });
+    told.and_then(|c| StatusCode::from_u16(c).ok()).filter(|s| s.is_client_error() || s.is_server_error())
 }
 
 /// An error object in an answer of status 200.
 pub fn error_in_success(model: &Model, json: &Value) -> Failure {
-    let code = json.pointer("/error/code").or_else(|| json.pointer("/error/status"));
-    let told = code.and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok());
-    let status = told.and_then(|c| StatusCode::from_u16(c).ok()).filter(|s| s.is_client_error() || s.is_server_error());
-    let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
+    let status = status_of(json).unwrap_or(StatusCode::BAD_GATEWAY);
     let (reason, passed) = if about_credentials(json) {
         (PROVIDER_AUTH, Err(credentials_refused(model)))
     } else {
-        let own = || Bytes::from(serde_json::json!({ "error": json.get("error") }).to_string());
-        let body = if has_message(json) { own() } else { wrapped(&model.provider.name, status) };
-        ("provider_error_in_success", Ok(Passed { status, headers: HeaderMap::new(), body }))
+        let dialect = model.provider.dialect;
+        let own = || match dialect {
+            Dialect::Openai | Dialect::Gemini => serde_json::json!({ "error": json.get("error") }).to_string(),
+            Dialect::Anthropic => json.to_string(),
+        };
+        let body = if has_message(json) { own().into() } else { wrapped(model, status) };
+        ("provider_error_in_success", Ok(Passed { status, headers: HeaderMap::new(), body, dialect }))
     };
     Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
 }

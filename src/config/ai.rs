@@ -58,6 +58,21 @@ impl Default for Ai {
 pub enum Dialect {
     /// The OpenAI chat completions API and the many servers that speak it.
     Openai,
+    /// The Anthropic Messages API.
+    Anthropic,
+    /// The Gemini API.
+    Gemini,
+}
+
+/// How a model of the Anthropic dialect is told to think when the client asks for it in OpenAI's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Thinking {
+    /// `thinking: {type: adaptive}` with `output_config.effort`, as newer models want it.
+    #[default]
+    Adaptive,
+    /// `thinking: {type: enabled, budget_tokens}`, as older models want it.
+    Budget,
 }
 
 /// One model provider.
@@ -66,9 +81,11 @@ pub enum Dialect {
 pub struct Provider {
     /// The API it speaks.
     pub dialect: Dialect,
-    /// The API's base URL, such as `https://api.openai.com/v1`; `/chat/completions` is appended to it.
+    /// The API's base URL with its version, such as `https://api.openai.com/v1`, `https://api.anthropic.com/v1` or
+    /// `https://generativelanguage.googleapis.com/v1beta`; `/chat/completions`, `/messages` or `/models/…` is appended.
     pub base_url: String,
-    /// The key sent as `Authorization: Bearer`; leave it out for a server that wants none.
+    /// The key, sent as `Authorization: Bearer` (dialect `openai`), `x-api-key` (dialect `anthropic`) or
+    /// `x-goog-api-key` (dialect `gemini`); leave it out for a server that wants none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretRef>,
     /// Time limits of one call.
@@ -108,16 +125,25 @@ pub struct Model {
     /// Its price; without one the price list is asked, and without an entry there the cost is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
+    /// Dialect `anthropic` only, which requires a limit: the one on output tokens for clients that set none; 8192 when
+    /// left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_tokens: Option<u64>,
+    /// Dialect `anthropic` only: how the model is told to think when the client asks for it in OpenAI's words;
+    /// `adaptive` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<Thinking>,
 }
 
 /// A price in US dollars per million tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     /// Input tokens.
     #[schemars(range(min = 0.0))]
     pub input: f64,
-    /// Output tokens, reasoning included.
+    /// Output tokens.
     #[serde(default)]
     #[schemars(range(min = 0.0))]
     pub output: f64,
@@ -125,6 +151,27 @@ pub struct Price {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
     pub cache_read: Option<f64>,
+    /// Input tokens written to the provider's prompt cache for its ordinary time (at Anthropic five minutes); the
+    /// `input` price when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub cache_write: Option<f64>,
+    /// Input tokens written to it for an hour; the `cache_write` price when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub cache_write_1h: Option<f64>,
+    /// Reasoning tokens; the `output` price when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub reasoning: Option<f64>,
+    /// Audio input tokens; the `input` price when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub audio_input: Option<f64>,
+    /// Audio output tokens; the `output` price when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub audio_output: Option<f64>,
 }
 
 /// A cache of model answers. Both kinds may be on; the exact one is asked first.

@@ -77,6 +77,11 @@ impl Walk<'_> {
 
     /// Of several forms, judges by the one that takes this kind of value; the one with the fewest faults speaks.
     fn union(&self, forms: &[Json], doc: &Yaml, path: &str, faults: &mut Vec<Fault>) {
+        // Words with a description each stand as forms of one constant.
+        let words: Vec<Json> = forms.iter().filter_map(|f| f.get("const").cloned()).collect();
+        if words.len() == forms.len() && doc.is_string() {
+            return enum_fault(&words, doc, path, faults);
+        }
         let fitting: Vec<&Json> =
             forms.iter().map(|f| self.resolve(f)).filter(|f| kind_fault(f, doc).is_none()).collect();
         if fitting.is_empty() {

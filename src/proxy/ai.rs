@@ -3,7 +3,8 @@
 use super::ctx::Ctx;
 use super::{policy, reply};
 use crate::ai::call::CallRecord;
-use crate::ai::error::{AiError, error_json};
+use crate::ai::dialect::Dialect;
+use crate::ai::error::AiError;
 use crate::ai::headers::CacheMode;
 use crate::ai::prompt::{self, Operation, Prompt};
 use crate::ai::{AiDirectives, Context, Gateway};
@@ -61,9 +62,10 @@ pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pin
 type Prepared = Result<(Prompt, AiDirectives), Box<Reply>>;
 
 async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<Prepared> {
-    let refuse = |e: &AiError| Ok(Err(Box::new(e.reply())));
     let req = session.req_header();
     let path = ctx.path(req.uri.path()).into_owned();
+    let dialect = ctx.dialect;
+    let refuse = |e: &AiError| Ok(Err(Box::new(e.reply(dialect))));
     let operation = match Operation::of(&req.method, &path) {
         Ok(o) => o,
         Err(e) => return refuse(&e),
@@ -78,8 +80,12 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
         Err(e) => return refuse(&e),
     };
     match operation {
-        Operation::Chat | Operation::Embeddings => Ok(decide(prompt, ctx)),
+        // A count sends the prompt to a provider, too: what must not go there must not be counted there.
+        Operation::Chat | Operation::Messages | Operation::CountTokens | Operation::Embeddings => {
+            Ok(decide(prompt, ctx))
+        }
         Operation::Models | Operation::Model => {
+            prompt.dialect = dialect;
             prompt.facts.model = prompt::model_in(&path).unwrap_or_default();
             Ok(Ok((prompt, AiDirectives::default())))
         }
@@ -101,22 +107,16 @@ fn decide(prompt: Prompt, ctx: &mut Ctx) -> Prepared {
         }
         Ok(PromptDecision::Refuse(r)) => {
             ctx.notes.extend(r.notes.clone());
-            Err(Box::new(refusal(r)))
+            Err(Box::new(refusal(r, prompt.dialect)))
         }
         Err(reply) => Err(reply),
     }
 }
 
-/// A refusal of the script in the shape that OpenAI clients understand.
-pub fn refusal(r: Refusal) -> Reply {
-    let kind = match r.status.as_u16() {
-        401 => "authentication_error",
-        403 => "permission_error",
-        429 => "rate_limit_error",
-        _ => "invalid_request_error",
-    };
-    let mut reply =
-        Reply::json(r.status, Source::Policy, &error_json(&r.message, kind, None, r.reason)).because(r.reason);
+/// A refusal of the script in the shape that the client understands.
+pub fn refusal(r: Refusal, dialect: Dialect) -> Reply {
+    let body = dialect.own_error(r.status, &r.message, r.reason);
+    let mut reply = Reply::json(r.status, Source::Policy, &body).because(r.reason);
     reply.headers.extend(r.headers);
     reply
 }
@@ -176,7 +176,7 @@ fn facts(p: &Prompt) -> PromptFacts {
         system: f.system.clone(),
         model: f.model.clone(),
         // The last user turn's for chat, all of the input's for embeddings.
-        chars: if p.operation == Operation::Chat { f.text.chars().count() } else { f.chars },
+        chars: if p.operation != Operation::Embeddings { f.text.chars().count() } else { f.chars },
         turns: f.turns,
         tools: f.tools,
         messages: f.messages,

@@ -2,6 +2,7 @@
 
 use super::cache::CacheState;
 use crate::ai::call::CallRecord;
+use crate::ai::dialect::Dialect;
 use crate::auth::Claims;
 use crate::base::coding::Coding;
 use crate::base::source::Source;
@@ -58,6 +59,8 @@ pub struct Ctx {
     pub coding: Option<Coding>,
     /// Another client could get the answer in another coding.
     pub varies_by_coding: bool,
+    /// What the client of an AI route speaks; other routes have no use for it.
+    pub dialect: Dialect,
     /// The model call.
     pub call: Option<Arc<CallRecord>>,
     /// Origin server used.
@@ -99,6 +102,7 @@ impl Ctx {
             cache: CacheState::default(),
             coding: None,
             varies_by_coding: false,
+            dialect: Dialect::default(),
             call: None,
             upstream: None,
             tries: Tries::default(),

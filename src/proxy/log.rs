@@ -141,6 +141,7 @@ fn told(c: &Call) -> serde_json::Value {
         "provider": c.provider,
         "tier": c.tier,
         "stream": c.stream,
+        "dropped": c.dropped.told(),
         "cache": c.cache.as_str(),
         "cache_reason": c.cache_reason,
         "stored": c.stored,

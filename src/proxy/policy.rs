@@ -70,7 +70,7 @@ pub async fn on_request(dns: Option<bool>, session: &Session, ctx: &mut Ctx) -> 
         Ok(RequestDecision::Refuse(r)) => {
             ctx.notes.extend(r.notes.clone());
             let on_ai = matches!(ctx.route.as_deref().map(|r| &r.handler), Some(Handler::Ai(_)));
-            Err(Box::new(if on_ai { ai::refusal(r) } else { r.into_reply() }))
+            Err(Box::new(if on_ai { ai::refusal(r, ctx.dialect) } else { r.into_reply() }))
         }
         Ok(RequestDecision::Reply(a)) => {
             ctx.notes.extend(a.notes);
@@ -183,7 +183,7 @@ fn failed(ctx: &mut Ctx, e: &PolicyError) -> Option<Box<Reply>> {
     let text = "the policy of this gateway failed; its operator finds the reason in the log under this request's id";
     let on_ai = matches!(ctx.route.as_deref().map(|r| &r.handler), Some(Handler::Ai(_)));
     let reply = if on_ai {
-        Reply::json(status, Source::Policy, &crate::ai::error::error_json(text, "api_error", None, e.as_str()))
+        Reply::json(status, Source::Policy, &ctx.dialect.own_error(status, text, e.as_str()))
     } else {
         Reply::text(status, Source::Policy, format!("{text}\n"))
     };

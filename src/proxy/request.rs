@@ -3,6 +3,7 @@
 
 use super::ctx::Ctx;
 use super::{Edge, ai, cache, policy, purge, reply};
+use crate::ai::dialect::Dialect;
 use crate::auth::JwtError;
 use crate::auth::jwt::JwtVerifier;
 use crate::base::reply::Reply;
@@ -102,7 +103,10 @@ pub fn route(req: &RequestHeader, ctx: &mut Ctx) -> Option<Arc<Route>> {
     let target =
         Target { host: ctx.host(), path: &path, query: req.uri.query(), method: &req.method, headers: &req.headers };
     let route = ctx.plan.router.route(&target).and_then(|i| ctx.plan.routes.get(i)).cloned();
+    let to_models = matches!(route.as_deref().map(|r| &r.handler), Some(Handler::Ai(_)));
+    let dialect = if to_models { Dialect::of_client(&path, &req.headers) } else { Dialect::default() };
     drop(path);
+    ctx.dialect = dialect;
     ctx.route.clone_from(&route);
     route
 }
@@ -136,7 +140,7 @@ async fn authenticate(rule: &JwtVerifier, session: &Session, ctx: &mut Ctx) -> R
             let on_ai = matches!(ctx.route.as_deref().map(|r| &r.handler), Some(Handler::Ai(_)));
             let text = format!("{e}");
             let reply = if on_ai {
-                let body = crate::ai::error::error_json(&text, "authentication_error", None, e.as_str());
+                let body = ctx.dialect.own_error(e.status(), &text, e.as_str());
                 Reply::json(e.status(), Source::Auth, &body)
             } else {
                 Reply::text(e.status(), Source::Auth, format!("{text}\n"))

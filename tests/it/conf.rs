@@ -13,7 +13,14 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Runs the real binary with the secrets that the shipped files name.
 fn sluicegate(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    for name in ["OPENAI_API_KEY", "SLUICEGATE_JWT_SECRET", "SLUICEGATE_DEMO_SECRET", "SLUICEGATE_ADMIN_TOKEN"] {
+    for name in [
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GEMINI_API_KEY",
+        "SLUICEGATE_JWT_SECRET",
+        "SLUICEGATE_DEMO_SECRET",
+        "SLUICEGATE_ADMIN_TOKEN",
+    ] {
         command.env(name, SECRET);
     }
     command.args(args).output().expect("the binary runs")
@@ -79,6 +86,18 @@ fn broken_yaml_names_the_line_and_a_missing_file_its_path() {
     assert!(said.contains("sluicegate.yaml"), "{said}");
     let missing = sluicegate(&["check", "-c", "no/such/file.yaml"]);
     assert!(!missing.status.success() && told(&missing).contains("no/such/file.yaml"), "{}", told(&missing));
+}
+
+#[test]
+fn a_misspelt_dialect_is_told_the_right_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let yaml = "\
+listeners: { web: { address: \"127.0.0.1:0\" } }
+ai: { providers: { p: { dialect: antropic, base_url: \"http://127.0.0.1:1\" } } }
+routes: [ { respond: { status: 200 } } ]
+";
+    let said = told(&check(dir.path(), yaml));
+    assert!(said.contains("sluicegate.yaml:2:") && said.contains("did you mean \"anthropic\""), "{said}");
 }
 
 #[test]

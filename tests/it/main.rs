@@ -20,6 +20,7 @@ mod cdn;
 mod compress;
 mod conf;
 mod conformance;
+mod dialects;
 mod disk;
 mod early_hints;
 mod express;

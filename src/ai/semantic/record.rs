@@ -9,7 +9,7 @@ const VERSION: u32 = 1;
 /// A complete answer of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredAnswer {
-    /// The complete `chat.completion` JSON.
+    /// The complete JSON answer, in the dialect of the client that asked.
     #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub body: Bytes,
     /// The model that answered.

@@ -2,6 +2,7 @@
 
 mod caching;
 mod collapsing;
+mod crossing;
 mod fallback;
 mod keys;
 mod leaving;
@@ -215,7 +216,12 @@ models:
 tiers: {{ cheap: [a, b], best: [b] }}",
         a.url, b.url
     );
-    let ai: Ai = serde_yaml::from_str(&yaml).unwrap();
+    world_of(&yaml)
+}
+
+/// A gateway over this `ai:` section, whose second provider is `pb` and whose first tier is `cheap`.
+pub fn world_of(yaml: &str) -> World {
+    let ai: Ai = serde_yaml::from_str(yaml).unwrap();
     let keys = BTreeMap::from([("pb".to_owned(), Secret::new("sk-canary"))]);
     let catalog = Catalog::compile(&ai, &PriceList::default(), &keys).unwrap();
     let clock = Clock::manual();

@@ -1,5 +1,6 @@
 //! Reading requests, splicing bodies, parsing event streams, prices and usage.
 
+use super::super::dialect::{Dialect, Record};
 use super::super::json::{Edit, splice};
 use super::super::price::{Rate, parse_list};
 use super::super::prompt::parse;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 fn refused(body: &str) -> (u16, Value) {
     let e = parse(Operation::Chat, Bytes::copy_from_slice(body.as_bytes()), 1000).unwrap_err();
-    let Body::Full(text) = e.reply().body else { panic!() };
+    let Body::Full(text) = e.reply(Dialect::Openai).body else { panic!() };
     (e.status().as_u16(), serde_json::from_slice(&text).unwrap())
 }
 
@@ -54,6 +55,24 @@ fn facts_are_what_the_request_says() {
     assert_eq!((f.model.as_str(), f.text.as_str(), f.system.as_str()), ("auto", "two\n2", "S"));
     assert_eq!((f.turns, f.messages, f.tools, f.parts, f.chars, f.n), (2, 4, 2, 1, 9, 1));
     assert_eq!((f.stream, f.wants_usage, f.temperature, f.max_tokens), (true, false, Some(0.2), Some(9)));
+}
+
+#[test]
+fn facts_of_a_message_request_are_read_in_its_own_terms() {
+    let body = r#"{"model":"auto","max_tokens":9,"stream":true,"temperature":0.2,"tools":[{}],
+        "system":[{"type":"text","text":"S"},{"type":"text","text":"T"}],"messages":[
+        {"role":"user","content":[{"type":"text","text":"one"},{"type":"image"}]},
+        {"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"system","content":"U"},
+        {"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"r"}]}]}"#;
+    let f = parse(Operation::Messages, Bytes::from(body), 1000).unwrap().facts;
+    assert_eq!((f.model.as_str(), f.text.as_str(), f.system.as_str()), ("auto", "one", "S\nT\nU"));
+    assert_eq!((f.turns, f.messages, f.tools, f.parts, f.chars), (1, 4, 1, 3, 7));
+    assert_eq!((f.stream, f.temperature, f.max_tokens), (true, Some(0.2), Some(9)));
+    let used = parse(Operation::Messages, Bytes::from(body), 1000).unwrap();
+    assert_eq!(super::super::seam::unfit(&used), Some("tools_in_history"));
+    assert_eq!(Operation::of(&Method::POST, "/v1/messages"), Ok(Operation::Messages));
+    assert_eq!(Operation::of(&Method::POST, "/v1/messages/count_tokens"), Ok(Operation::CountTokens));
+    assert_eq!(Operation::of(&Method::GET, "/v1/messages").unwrap_err().status().as_u16(), 405);
 }
 
 #[test]
@@ -107,14 +126,66 @@ fn usage_buckets_are_disjoint() {
 
 #[test]
 fn costs_are_exact_and_the_shipped_price_list_is_valid() {
-    let rate = Rate::new(&Price { input: 0.4, output: 1.6, cache_read: Some(0.0375) }).unwrap();
+    let rate = Rate::new(&Price { input: 0.4, output: 1.6, cache_read: Some(0.0375), ..Price::default() }).unwrap();
     let u = Usage { uncached_in: 1000, cache_read: 1000, out_text: 90, out_reasoning: 10, ..Usage::default() };
     assert_eq!(rate.cost(&u).nano_usd, 400_000 + 37_500 + 160_000);
-    assert!(Rate::new(&Price { input: -1.0, output: 0.0, cache_read: None }).is_none());
-    assert!(Rate::new(&Price { input: f64::NAN, output: 0.0, cache_read: None }).is_none());
+    assert!(Rate::new(&Price { input: -1.0, ..Price::default() }).is_none());
+    assert!(Rate::new(&Price { input: f64::NAN, ..Price::default() }).is_none());
     let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/prices.yaml")).unwrap();
     assert!(parse_list(&shipped).unwrap().models.contains_key("gpt-4.1-mini"));
     assert!(parse_list("{ version: x, models: { m: { input: -1 } } }").unwrap_err().to_string().contains("price of m"));
+}
+
+#[test]
+fn every_bucket_has_its_own_price() {
+    let all = "{ input: 3, output: 15, cache_read: 0.3, cache_write: 3.75, cache_write_1h: 6, reasoning: 20, audio_input: 32, audio_output: 64 }";
+    let u = Usage {
+        uncached_in: 1_000,
+        cache_read: 200_000,
+        cache_write: 3_000,
+        cache_write_1h: 400,
+        audio_in: 50,
+        out_text: 600,
+        out_reasoning: 70,
+        audio_out: 8,
+    };
+    // Micro-dollars: 3,000 + 60,000 + 11,250 + 2,400 + 1,600 + 9,000 + 1,400 + 512.
+    assert_eq!(Rate::new(&serde_yaml::from_str(all).unwrap()).unwrap().cost(&u).nano_usd, 89_162_000);
+    // Left out, the kinds cost what their totals cost, and an hour costs what five minutes cost.
+    let plain = Rate::new(&serde_yaml::from_str("{ input: 3, output: 15, cache_write: 3.75 }").unwrap()).unwrap();
+    assert_eq!(plain.cost(&u).nano_usd, (1_050 + 200_000) * 3_000 + 3_400 * 3_750 + 678 * 15_000);
+}
+
+#[test]
+fn anthropics_usage_is_disjoint_already_and_keeps_its_lifetimes() {
+    let u = Usage::from_anthropic(&json!({
+        "input_tokens": 5, "cache_read_input_tokens": 70, "cache_creation_input_tokens": 30,
+        "cache_creation": { "ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20 },
+        "output_tokens": 9, "output_tokens_details": { "thinking_tokens": 4 }, "service_tier": "standard",
+    }))
+    .unwrap();
+    assert_eq!((u.uncached_in, u.cache_read, u.cache_write, u.cache_write_1h), (5, 70, 10, 20));
+    assert_eq!((u.out_text, u.out_reasoning, u.input(), u.output()), (5, 4, 105, 9));
+    let old = json!({ "input_tokens": 5, "cache_creation_input_tokens": 30, "output_tokens": 1 });
+    assert_eq!(Usage::from_anthropic(&old).unwrap().cache_write, 30);
+    assert_eq!(Usage::from_anthropic(&json!({ "service_tier": "x" })), None);
+    let openai = u.to_openai();
+    assert_eq!((&openai["prompt_tokens"], &openai["total_tokens"]), (&json!(105), &json!(114)));
+    assert_eq!(openai["prompt_tokens_details"]["cached_tokens"], 70);
+}
+
+#[test]
+fn geminis_usage_has_thoughts_beside_the_candidates() {
+    let u = Usage::from_gemini(&json!({
+        "promptTokenCount": 100, "cachedContentTokenCount": 60, "toolUsePromptTokenCount": 5,
+        "promptTokensDetails": [{ "modality": "TEXT", "tokenCount": 70 }, { "modality": "AUDIO", "tokenCount": 30 }],
+        "candidatesTokenCount": 10, "thoughtsTokenCount": 20, "totalTokenCount": 135,
+        "candidatesTokensDetails": [{ "modality": "AUDIO", "tokenCount": 4 }],
+    }))
+    .unwrap();
+    assert_eq!((u.uncached_in, u.cache_read, u.audio_in), (15, 60, 30));
+    assert_eq!((u.out_text, u.out_reasoning, u.audio_out, u.input() + u.output()), (6, 20, 4, 135));
+    assert_eq!(Usage::from_gemini(&json!({})), None);
 }
 
 fn all_frames(parts: &[&[u8]]) -> Vec<Frame> {
@@ -136,7 +207,7 @@ fn event_streams_are_read_as_the_standard_says() {
 
 /// The recording of a replay, as a parser and a recorder see it.
 fn record_of(stream: &str) -> Option<Value> {
-    let mut r = Recorder::new(1 << 20);
+    let mut r = Box::new(Recorder::new(1 << 20));
     for f in all_frames(&[stream.as_bytes()]) {
         let data = f.data.unwrap();
         if data != "[DONE]" {
@@ -160,12 +231,12 @@ fn a_recorded_stream_is_the_complete_answer_and_replays_as_itself() {
 
 #[test]
 fn an_unfinished_or_oversized_recording_is_no_answer() {
-    let mut r = Recorder::new(100);
+    let mut r = Box::new(Recorder::new(100));
     r.add(&json!({ "choices": [{ "index": 0, "delta": { "content": "a" } }] }), 10);
     assert!(!r.finished());
     r.add(&json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] }), 200);
     assert!(r.finished() && r.answer().is_none());
-    let mut r = Recorder::new(1000);
+    let mut r = Box::new(Recorder::new(1000));
     let far = json!({ "tool_calls": [{ "index": 4_000_000_000u64, "id": "x" }] });
     r.add(&json!({ "choices": [{ "index": 0, "delta": far, "finish_reason": "stop" }] }), 10);
     assert!(r.answer().is_none());
@@ -219,6 +290,22 @@ proptest! {
         prop_assert_eq!(all_frames(&parts), all_frames(&[bytes]));
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
         prop_assert_eq!(all_frames(&single), all_frames(&[bytes]));
+    }
+
+    #[test]
+    fn a_view_of_usage_read_back_counts_the_same(parts in prop::array::uniform8(0u64..1_000_000)) {
+        let [uncached_in, cache_read, cache_write, cache_write_1h, audio_in, out_text, out_reasoning, audio_out] = parts;
+        let u = Usage {
+            uncached_in, cache_read, cache_write, cache_write_1h, audio_in, out_text, out_reasoning, audio_out,
+        };
+        let openai = Usage::from_openai(&u.to_openai()).unwrap();
+        // OpenAI has no word for how long a cache lives, Anthropic none for audio.
+        let short = Usage { cache_write: cache_write + cache_write_1h, cache_write_1h: 0, ..u };
+        prop_assert_eq!(openai, short);
+        let silent = Usage {
+            uncached_in: uncached_in + audio_in, audio_in: 0, out_text: out_text + audio_out, audio_out: 0, ..u
+        };
+        prop_assert_eq!(Usage::from_anthropic(&u.to_anthropic()).unwrap(), silent);
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub const HOST: &[Entry] = &[
         "deny",
         &["status", "message"],
         REQUEST_AND_PROMPT,
-        "refuse with 400 to 599; AI routes show it as an OpenAI error",
+        "refuse with 400 to 599; AI routes show it as an error of the client's dialect",
     )
     .checked(0, Literal::Status(400, 599)),
     start("respond", &["status", "body"], REQUEST, "answer at once with plain text")

@@ -3,7 +3,9 @@
 
 pub mod client;
 pub mod edge;
+pub mod gemini;
 pub mod llm;
+pub mod messages;
 pub mod origin;
 pub mod process;
 pub mod secure;
