@@ -117,7 +117,7 @@ fn the_reader_is_strict() {
         "sluicegate",
         "sluicegate; hit; fwd=stale",
         "sluicegate; hit; stored",
-        "sluicegate; fwd=miss",
+        "sluicegate; fwd=missed",
         "sluicegate; hit; ttl=x",
         "sluicegate; hit; detail=a b",
         "sluicegate; hit; key=\"a",
