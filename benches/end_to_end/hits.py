@@ -13,6 +13,9 @@ wait for a delayed acknowledgement. TLS is 1.3 with AES-256-GCM and one P-256 ce
 `--p99` measures latency instead: every server is asked at one equal rate, half of what the slowest of them reached, by
 h2load over 64 connections, and the 50th and 99th percentile of its per-request times are printed in microseconds.
 
+`--disk` measures hits that memory does not hold, over plain HTTP/1.1: many objects of each size, asked for in turn, while
+Sluicegate's memory level has 1 MiB. nginx keeps its objects in files always.
+
 A case is a size (1k, 100k, 10m), a transport (plain, tls, h2) or both (`100k-tls`). Files, ports and processes are
 temporary. A whole run takes seconds x rounds x 9 x contestants.
 """
@@ -26,12 +29,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 
 from run import ROOT, cpu_seconds, free_port, nginx, on_core, wait_for
 
 SIZES = {"1k": 1024, "100k": 100 * 1024, "10m": 10 * 1024 * 1024}
 CONNECTIONS = {"1k": 64, "100k": 64, "10m": 16}
+# How many objects of a size a run with `--disk` asks for in turn.
+MANY = {"1k": 4000, "100k": 400, "10m": 8}
 TRANSPORTS = ("plain", "tls", "h2")
 SUITE = "TLS_AES_256_GCM_SHA384"
 
@@ -59,7 +65,7 @@ location / {{ proxy_pass http://o; proxy_http_version 1.1; proxy_set_header Conn
     return [process], {"plain": plain, "tls": tls, "h2": tls}
 
 
-def start_sluicegate(work, origin, cert, key, binary, name):
+def start_sluicegate(work, origin, cert, key, binary, name, levels="memory: { size: 256MiB }"):
     plain, tls = free_port(), free_port()
     conf = work / f"{name}.yaml"
     conf.write_text(
@@ -69,7 +75,7 @@ listeners:
   secure: {{ address: "127.0.0.1:{tls}", tls: {{ certificates: [bench], min_version: "1.3" }} }}
 certificates: {{ bench: {{ cert: "{cert}", key: "{key}" }} }}
 upstreams: {{ o: {{ servers: ["127.0.0.1:{origin}"] }} }}
-caches: {{ main: {{ memory: {{ size: 256MiB }} }} }}
+caches: {{ main: {{ {levels} }} }}
 observability: {{ access_log: false }}
 routes: [ {{ upstream: o, cache: true }} ]
 """
@@ -120,6 +126,53 @@ def load(transport, port, name, seconds):
     if "Non-2xx" in out or "Socket errors" in out:
         print(out, file=sys.stderr)
     return int(re.search(r"(\d+) requests in", out).group(1))
+
+
+def on_disk(work):
+    return f"memory: {{ size: 1MiB }}, disk: {{ path: {work}/disk, size: 1GiB, admission: always }}"
+
+
+def load_in_turn(work, port, name, seconds):
+    """Requests answered in so many seconds, each for the next of many objects."""
+    script = work / f"{name}.lua"
+    script.write_text(
+        f"""local n = 0
+request = function() n = n + 1; return wrk.format("GET", "/many/{name}-" .. n % {MANY[name]}) end"""
+    )
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS[name]}", f"-d{seconds}s", "-s", script, f"http://127.0.0.1:{port}"]
+    out = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in out or "Socket errors" in out:
+        print(out, file=sys.stderr)
+    return int(re.search(r"(\d+) requests in", out).group(1))
+
+
+def warm_many(contestants):
+    """All of them into every cache; what is asked for last must be a hit that the origin does not see."""
+    for name, port in ((n, c[1]["plain"]) for n, c in contestants.items()):
+        for _ in range(3):
+            for size, many in MANY.items():
+                for i in range(many):
+                    answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/many/{size}-{i}")
+                    assert len(answer.read()) == SIZES[size]
+            time.sleep(1)  # what is queued is written
+        if name == "sluicegate":
+            told = [urllib.request.urlopen(f"http://127.0.0.1:{port}/many/{size}-{i}").headers["cache-status"]
+                    for size, many in MANY.items() for i in range(0, many, max(1, many // 20))]
+            assert all("; hit" in t for t in told), told
+
+
+def throughput_in_turn(contestants, cases, args, work):
+    print("| case | nginx | sluicegate | sluicegate × nginx | spread |\n|---|---|---|---|---|")
+    for name in dict.fromkeys(size for size, _ in cases):
+        figures = {n: [] for n in contestants}
+        for _ in range(args.rounds):
+            for n, (processes, ports) in contestants.items():
+                before = spent(processes)
+                requests = load_in_turn(work, ports["plain"], name, args.seconds)
+                figures[n].append(requests / max(spent(processes) - before, 1e-9))
+        a, b = (statistics.median(figures[n]) for n in ("nginx", "sluicegate"))
+        spread = ", ".join(f"{max(f) / min(f):.2f}" for f in figures.values())
+        print(f"| {name} from disk | {a:,.0f} | {b:,.0f} | {b / a:.2f} | {spread} |", flush=True)
 
 
 def spent(processes):
@@ -190,6 +243,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each contestant for each case")
     parser.add_argument("--cases", default="", help="sizes and transports, comma-separated: 1k, tls, 10m-h2")
     parser.add_argument("--p99", action="store_true", help="latency at an equal rate instead of cost")
+    parser.add_argument("--disk", action="store_true", help="hits that memory does not hold")
     parser.add_argument("--without-varnish", action="store_true")
     args = parser.parse_args()
     running = []
@@ -202,22 +256,31 @@ def main():
             site.mkdir()
             for name, size in SIZES.items():
                 (site / name).write_bytes(b"x" * size)
+            if args.disk:
+                (site / "many").mkdir()
+                for name, many in MANY.items():
+                    for i in range(many):
+                        (site / "many" / f"{name}-{i}").write_bytes(b"x" * SIZES[name])
             origin = free_port()
             running.append(nginx(work, "origin", 1, f"server {{ listen 127.0.0.1:{origin}; root {site}; expires 1d; }}"))
             wait_for(origin)
             cert, key = certificate(work)
             contestants = {"nginx": start_nginx(work, origin, cert, key)}
-            contestants["sluicegate"] = start_sluicegate(work, origin, cert, key, args.binary.resolve(), "sluicegate")
-            if args.beside:
+            levels = [on_disk(work)] if args.disk else []
+            contestants["sluicegate"] = start_sluicegate(work, origin, cert, key, args.binary.resolve(), "sluicegate", *levels)
+            if args.beside and not args.disk:
                 contestants["before"] = start_sluicegate(work, origin, cert, key, args.beside.resolve(), "before")
-            varnish = ([], {}) if args.without_varnish else start_varnish(work, origin)
+            varnish = ([], {}) if args.without_varnish or args.disk else start_varnish(work, origin)
             if varnish[1]:
                 contestants["varnish"] = varnish
             running += [p for processes, _ in contestants.values() for p in processes]
             for port in (port for _, ports in contestants.values() for port in ports.values()):
                 wait_for(port)
             warm(contestants)
-            if args.p99:
+            if args.disk:
+                warm_many(contestants)
+                throughput_in_turn(contestants, chosen(args.cases), args, work)
+            elif args.p99:
                 latency(contestants, chosen(args.cases), args, work)
             else:
                 throughput(contestants, chosen(args.cases), args)

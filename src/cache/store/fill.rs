@@ -335,7 +335,7 @@ impl Follower {
             self.moved.borrow_and_update();
             match self.poll() {
                 Some(Ok(Some(Piece::InFile(body)))) => {
-                    let piece = disk::piece(&body, self.at, self.end).await;
+                    let piece = disk::piece(&body, self.at, self.end, &mut BytesMut::new()).await;
                     let Ok(bytes) = piece else { return Err(StoreError::Cut) };
                     self.at += bytes.len() as u64;
                     self.fill.state().moved_on(self.id, self.at);

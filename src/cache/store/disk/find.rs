@@ -6,7 +6,7 @@ use super::large::piece;
 use super::record::{self, Bad, FileBody, Record, WHOLE_BYTES_MAX};
 use super::segment::Io;
 use super::{DiskStore, Inner};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pingora_cache::key::HashBinary;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -173,11 +173,12 @@ pub struct DiskReader {
     body: FileBody,
     at: u64,
     end: u64,
+    room: BytesMut,
 }
 
 impl DiskReader {
     fn new(inner: Arc<Inner>, entry: Entry, body: FileBody) -> Self {
-        DiskReader { inner, entry, body, at: 0, end: u64::MAX }
+        DiskReader { inner, entry, body, at: 0, end: u64::MAX, room: BytesMut::new() }
     }
 }
 
@@ -186,7 +187,7 @@ impl Reader for DiskReader {
         if self.at >= self.end.min(self.body.bytes) {
             return Ok(None);
         }
-        match piece(&self.body, self.at, self.end).await {
+        match piece(&self.body, self.at, self.end, &mut self.room).await {
             Ok(bytes) => {
                 self.at += bytes.len() as u64;
                 // One large download must not keep a worker from everybody else.

@@ -7,7 +7,7 @@ use super::index::Entry;
 use super::queue::{Commit, Job};
 use super::record::{Bad, FileBody};
 use super::segment::{Io, Segment};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -88,11 +88,11 @@ fn hasher(segment: &Segment, block: u64) -> Box<Xxh3> {
 }
 
 /// A piece of a file's body, read in whatever way is cheaper.
-pub async fn piece(body: &FileBody, at: u64, end: u64) -> Result<Bytes, Bad> {
-    match body.piece(at, end, Io::Cached) {
+pub async fn piece(body: &FileBody, at: u64, end: u64, room: &mut BytesMut) -> Result<Bytes, Bad> {
+    match body.piece(at, end, Io::Cached, room) {
         Err(Bad::WouldBlock) => {
             let body = body.clone();
-            let read = tokio::task::spawn_blocking(move || body.piece(at, end, Io::Blocking));
+            let read = tokio::task::spawn_blocking(move || body.piece(at, end, Io::Blocking, &mut BytesMut::new()));
             read.await.unwrap_or(Err(Bad::Gone))
         }
         done => done,

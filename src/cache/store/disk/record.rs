@@ -5,7 +5,7 @@ use super::format::{self, BLOCK, BLOCK_BYTES, DEAD, RECORD_HEADER_BYTES, RecordH
 use super::index::Entry;
 use super::meta;
 use super::segment::{Io, Segment, Segments};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -154,13 +154,18 @@ impl FileBody {
         Ok(read)
     }
 
-    /// The piece that begins at `at`: up to the end of its chunk or to `end`, cut out of verified blocks.
-    pub fn piece(&self, at: u64, end: u64, io: Io) -> Result<Bytes, Bad> {
+    /// The piece that begins at `at`: up to the end of its chunk or to `end`, cut out of verified blocks. `room` is memory
+    /// to use again once the pieces made of it before are gone: it is still in the processor's cache then.
+    pub fn piece(&self, at: u64, end: u64, io: Io, room: &mut BytesMut) -> Result<Bytes, Bad> {
         let chunk = CHUNK_BYTES as u64;
         let stop = end.min(self.bytes).min((at / chunk + 1) * chunk);
         let (first, last) = (at / BLOCK, (stop.div_ceil(BLOCK) * BLOCK).min(self.bytes));
         let length = usize::try_from(last.saturating_sub(first * BLOCK)).unwrap_or(usize::MAX);
-        let read = self.read(first, length, io)?;
+        room.clear();
+        room.resize(length, 0);
+        self.segment.fill(room, self.at + first * BLOCK, io)?;
+        self.verify(first, room)?;
+        let read = room.split().freeze();
         let from = usize::try_from(at - first * BLOCK).unwrap_or(usize::MAX);
         let to = from.saturating_add(usize::try_from(stop.saturating_sub(at)).unwrap_or(usize::MAX));
         if from < to && to <= read.len() { Ok(read.slice(from..to)) } else { Err(Bad::Corrupt("body length")) }
@@ -169,9 +174,9 @@ impl FileBody {
     /// Reads and verifies everything.
     pub fn check(&self, io: Io) -> Result<(), Bad> {
         let chunk = CHUNK_BYTES as u64;
+        let mut room = BytesMut::new();
         for at in (0..self.bytes).step_by(CHUNK_BYTES) {
-            let length = usize::try_from(chunk.min(self.bytes - at)).unwrap_or(usize::MAX);
-            self.read(at / BLOCK, length, io)?;
+            self.piece(at, at + chunk, io, &mut room)?;
         }
         Ok(())
     }

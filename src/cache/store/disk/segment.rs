@@ -90,10 +90,16 @@ impl Segment {
     /// Reads exactly so much; `UnexpectedEof` where the file is shorter.
     pub fn read(&self, at: u64, bytes: usize, io: Io) -> io::Result<Bytes> {
         let mut buf = BytesMut::zeroed(bytes);
+        self.fill(&mut buf, at, io)?;
+        Ok(buf.freeze())
+    }
+
+    /// The same into memory that is there already: into all of it.
+    pub fn fill(&self, buf: &mut [u8], at: u64, io: Io) -> io::Result<()> {
         if io == Io::Blocking {
-            self.file.read_exact_at(&mut buf, at)?;
-            return Ok(buf.freeze());
+            return self.file.read_exact_at(buf, at);
         }
+        let bytes = buf.len();
         let mut have = 0;
         while have < bytes {
             let rest = buf.get_mut(have..).unwrap_or_default();
@@ -108,7 +114,7 @@ impl Segment {
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(buf.freeze())
+        Ok(())
     }
 
     /// Marks a record as dead where it stands.
