@@ -67,7 +67,7 @@ fn directives(headers: &HeaderMap) -> CacheControl {
 }
 
 /// The origin's own word that any client may have this answer. A mere `max-age` is not: browsers are told it too.
-fn meant_for_all(answer: &Answer<'_>) -> bool {
+pub fn meant_for_all(answer: &Answer<'_>) -> bool {
     let headers = &answer.header.headers;
     let cc = directives(headers);
     cc.has(Flags::PUBLIC) || cc.s_maxage.secs().is_some() || targeted::of(headers).is_some()
@@ -80,6 +80,12 @@ fn only_the_route_keeps(answer: &Answer<'_>) -> bool {
     let ttl = table.by_status.get(&answer.header.status.as_u16()).copied().unwrap_or(table.default);
     let silent = directives(headers).max_age.secs().is_none() && !headers.contains_key(header::EXPIRES);
     matches!(ttl, Ttl::Fixed(_)) && answer.script.ttl.is_none() && silent
+}
+
+/// Whether the request comes with a session that neither key nor `Vary` tells from others.
+pub fn has_session(asked: &Asked<'_>, answer: &Answer<'_>) -> bool {
+    let session = cookie_names(asked.headers).any(|n| is_session(&n) && !answer.route.key.has_cookie(&n));
+    session && !vary::names(&answer.header.headers).contains(&header::COOKIE)
 }
 
 /// A document for a client that has a session, where nothing in key or `Vary` tells sessions apart.

@@ -35,7 +35,9 @@ fn has_windows(meta: &CacheMeta) -> bool {
 }
 
 fn may_share(answer: &Answer<'_>, asked: &Asked<'_>) -> bool {
-    answer.route.share_once && !answer.authorized && !answer.script.pass && !armor::is_personal(asked, answer)
+    // Nobody may know what an answer of any kind to a session is, unless the origin says that it is for all.
+    let personal = armor::has_session(asked, answer) && !armor::meant_for_all(answer);
+    answer.route.share_once && !answer.authorized && !answer.script.pass && !personal
 }
 
 /// Metadata of an answer that has just gone stale: its last fresh moment says when the origin gave it.

@@ -61,6 +61,7 @@ fn build(c: &Config, base: &Path, mut files: Vec<PathBuf>, shared: &Arc<Shared>)
         policy: organs.policy,
         policy_revision: organs.policy_revision,
         metrics: Arc::clone(&shared.metrics),
+        coders: Arc::clone(&shared.coders),
         ai: organs.gateway,
         ai_body_bytes_max: c.ai.max_body.as_usize(),
         grace: c.server.grace_period.0,

@@ -71,6 +71,8 @@ pub struct Plan {
     pub policy_revision: String,
     /// Metric families.
     pub metrics: Arc<Metrics>,
+    /// Leave to code an answer while it is sent; without it an answer goes out plain.
+    pub coders: Arc<Semaphore>,
     /// Largest body on AI routes that set none of their own.
     pub ai_body_bytes_max: usize,
     /// Pause allowed inside a body or an answer.

@@ -10,6 +10,7 @@ use crate::ai::vector::VectorStore;
 use crate::auth::jwks::JwksPool;
 use crate::base::clock::Clock;
 use crate::bot::verify::DnsVerifier;
+use crate::cache::purge::Rule;
 use crate::cache::store::disk::DiskStore;
 use crate::fetch::Fetcher;
 use crate::observe::access_log::Log;
@@ -17,6 +18,7 @@ use crate::observe::metrics::Metrics;
 use crate::upstream::pool::Pool;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::sync::Semaphore;
 
 /// Things by name, each with the configuration it was made from. One compilation at a time stages into it.
 #[derive(Debug)]
@@ -158,6 +160,9 @@ fn unshared<T: ?Sized>(thing: &Arc<T>) -> bool {
     Arc::strong_count(thing) == 1
 }
 
+/// Answers coded while they are sent, at once. Each holds two to three MiB for as long as its client takes.
+const CODERS_MAX: usize = 128;
+
 /// Everything that outlives a reload.
 pub struct Shared {
     /// Metric families.
@@ -188,6 +193,8 @@ pub struct Shared {
     pub logs: Kept<Option<Log>>,
     /// Forward-confirmed reverse DNS.
     pub dns: Kept<Arc<DnsVerifier>>,
+    /// Leave to code answers while they are sent.
+    pub coders: Arc<Semaphore>,
     /// Plans that were replaced; requests may still hold one.
     replaced: Mutex<Vec<Weak<Plan>>>,
 }
@@ -210,6 +217,7 @@ impl Shared {
             pools: Kept::default(),
             logs: Kept::default(),
             dns: Kept::default(),
+            coders: Arc::new(Semaphore::new(CODERS_MAX)),
             replaced: Mutex::default(),
         }
     }
@@ -239,7 +247,11 @@ impl Shared {
         self.disks.commit();
         let now = self.disks.all();
         let gone = before.iter().filter(|(_, d)| !now.iter().any(|(_, other)| Arc::ptr_eq(d, other)));
-        gone.for_each(|(_, disk)| disk.clear());
+        gone.for_each(|(_, disk)| {
+            // Kept in its log, so that what is still being written counts as purged too, should it come back.
+            disk.book().set(&[Rule::all(false)]);
+            disk.clear();
+        });
     }
 
     /// The compilation came to nothing: what it made is not kept.

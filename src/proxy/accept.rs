@@ -56,9 +56,19 @@ pub fn head(edge: &Edge, req: &mut RequestHeader, wire: &Wire, ctx: &mut Ctx) {
     }
 }
 
-/// Fields that give a message its shape or its sender; no `Connection` field may take them away.
-const VITAL: [HeaderName; 5] =
-    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::AUTHORIZATION, header::COOKIE];
+/// Fields that give a message its shape or its sender; no `Connection` field may take them away. A trusted proxy that
+/// passes its client's `Connection` on would else let that client erase what the proxy says about it.
+const VITAL: [HeaderName; 9] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-request-id"),
+];
 
 /// RFC 9110 §7.6.1: what `Connection` names is for this hop only. It is taken away before routes, keys and variants see
 /// it, for the origin will not see it either. RFC 9113 §8.2.3: cookie crumbs become one field.

@@ -21,6 +21,7 @@ use pingora_proxy::Session;
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Whether the origin is asked for the plain form only: one object is stored for all codings.
 ///
@@ -178,9 +179,11 @@ fn start(session: &mut Session, resp: &mut ResponseHeader, coding: Coding, ctx: 
     let length = Head::of(resp.status, &resp.headers).body_bytes;
     if !is_head {
         let Some(module) = session.downstream_modules_ctx.get_mut::<Coder>() else { return Ok(()) };
+        // With as many under way as memory is meant for, this one goes out plain.
+        let Ok(leave) = Arc::clone(&ctx.plan.coders).try_acquire_owned() else { return Ok(()) };
         let Ok(encoder) = encoder(coding, Effort::Sent, length) else { return Ok(()) };
         // A body without a stated length may be made while it is sent: what there is must not wait for what will be.
-        *module = Coder { encoder: Some(encoder), flush: length.is_none() };
+        *module = Coder { encoder: Some(encoder), flush: length.is_none(), _leave: Some(leave) };
     }
     ctx.coding = Some(coding);
     coded::coded(resp, coding, None);
@@ -249,6 +252,7 @@ impl HttpModuleBuilder for Builder {
 struct Coder {
     encoder: Option<Box<dyn Encoder>>,
     flush: bool,
+    _leave: Option<OwnedSemaphorePermit>,
 }
 
 fn failed(e: std::io::Error) -> Box<Error> {

@@ -15,7 +15,9 @@ pub fn remember<T>(session: &Session, answer: &ResponseHeader, decided: &Result<
         return;
     };
     let request = &session.req_header().headers;
-    let anonymous = !request.contains_key(header::COOKIE) && !request.contains_key(header::AUTHORIZATION);
+    // A script may know its clients by other fields.
+    let anonymous =
+        !request.contains_key(header::COOKIE) && !request.contains_key(header::AUTHORIZATION) && route.policy.is_none();
     match decided {
         Ok(_) => cache.store.hints.remember(key, request, &answer.headers),
         // Nothing forbids to show it to others; it is only too short-lived to be stored.
@@ -45,6 +47,10 @@ pub async fn send(session: &mut Session, ctx: &Ctx) {
 
 fn links(session: &Session, ctx: &Ctx) -> Option<Vec<HeaderValue>> {
     let route = ctx.route.as_ref().filter(|r| r.early_hints)?;
+    if route.response_headers.iter().any(|change| *change.name() == header::LINK) {
+        // What the route makes of `Link` on the way out is not known before the answer.
+        return None;
+    }
     let cache = route.cache.as_ref().filter(|_| !ctx.background && ctx.cache.bypass.is_none())?;
     let req = session.req_header();
     if req.version != Version::HTTP_11 || req.method != Method::GET || !navigates(&req.headers) {

@@ -14,6 +14,11 @@ const INTERIM_MAX: u32 = 8;
 pub async fn pass_on(session: &mut Session, resp: &ResponseHeader, ctx: &mut Ctx) -> pingora::Result<()> {
     let interim = resp.status.is_informational()
         && !matches!(resp.status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS);
+    if interim && session.req_header().version == Version::HTTP_10 {
+        // RFC 9110 §15.2: not to a client of HTTP/1.0, which would take it for the answer.
+        session.as_downstream_mut().set_ignore_info_resp(true);
+        return Ok(());
+    }
     if !interim || !session.cache.enabled() || ctx.background || session.req_header().version != Version::HTTP_11 {
         return Ok(());
     }

@@ -186,6 +186,7 @@ impl ProxyHttp for Spine {
         cache::as_it_was(session, ctx);
         cache::tell(session, resp, ctx)?;
         coding::response(session, resp, ctx)?;
+        response::plain_end(session, resp);
         response::finish(resp, ctx)
     }
 

@@ -4,8 +4,9 @@ use super::ctx::Ctx;
 use super::upstream::nominated;
 use crate::plan::HeaderChange;
 use crate::policy::decision::HeaderOp;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
 
 /// Fields of one connection only (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 4] = [
@@ -48,6 +49,14 @@ fn one_length(resp: &mut ResponseHeader) {
     if let (Some(first), Some(_)) = (all.next().cloned(), all.next()) {
         // A name and value that were in the map go in again.
         let _ = resp.insert_header(header::CONTENT_LENGTH, first);
+    }
+}
+
+/// RFC 9112 §6.1: a client of HTTP/1.0 knows no chunks; its body ends where the connection does.
+pub fn plain_end(session: &mut Session, resp: &mut ResponseHeader) {
+    if session.req_header().version == Version::HTTP_10 && resp.headers.contains_key(header::TRANSFER_ENCODING) {
+        resp.remove_header(&header::TRANSFER_ENCODING);
+        session.set_keepalive(None);
     }
 }
 

@@ -71,6 +71,7 @@ where
         let (peer, port) = plain.ends();
         let wire = Wire { peer, port, tls: rules.tls.is_some() };
         let Some(mut io) = self.handshake(plain, &rules, deadline).await else { return };
+        io.set_pause(rules.io_timeout);
         if io.is_h2() {
             return self.serve_h2(io, wire, &rules, deadline).await;
         }
@@ -96,7 +97,11 @@ where
             };
             match self.express(&mut io, &bytes, &judged, (&wire, &rules)).await {
                 Lane::Keep => {}
-                Lane::Close => return close(&mut io).await,
+                Lane::Close => {
+                    close(&mut io).await;
+                    // What the client has pipelined must not reset the answer away.
+                    return linger(&mut io).await;
+                }
                 Lane::Aside => match self.one_request(io, (bytes, judged), &rules, keep.take()).await {
                     Some(x) => (io, keep) = x,
                     None => return,

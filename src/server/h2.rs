@@ -106,12 +106,21 @@ async fn write(edge: Arc<Edge>, mut session: HttpSession, mut answer: Answer) {
     answer.log_sent(&edge, &sent, ending);
 }
 
+/// Written under one time limit, in bytes.
+const PART_BYTES: usize = 64 << 10;
+
 async fn send(session: &mut HttpSession, answer: &mut Answer) -> Result<()> {
     let head = answer.head()?;
     let body = answer.body();
     session.write_response_header(Box::new(head), body.is_empty())?;
     for (i, piece) in body.iter().enumerate() {
-        session.write_body(piece.clone(), i + 1 == body.len()).await?;
+        // The time limit is for each part that the client's window has to take, not for a whole piece.
+        let mut rest = piece.clone();
+        while !rest.is_empty() {
+            let part = rest.split_to(rest.len().min(PART_BYTES));
+            let last = rest.is_empty() && i + 1 == body.len();
+            session.write_body(part, last).await?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The client's side of a connection as Pingora sees it: clear text or TLS, a look-ahead buffer of our own in front, a
 //! small write buffer behind, both given back while the connection is idle.
 
+use super::cork::Cork;
 use super::plain::Plain;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -9,13 +10,13 @@ use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType,
 };
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Sleep;
 
 /// Small writes are gathered up to this many bytes: a header and a 1 KiB body leave in one packet train.
 const WRITE_BUFFER: usize = 4096;
@@ -53,25 +54,9 @@ pub struct ClientIo {
     eof: bool,
     h2: bool,
     cork: Cork,
-}
-
-/// While it is in, a flush leaves what was gathered where it is. Whoever puts it in takes it out and flushes: HTTP/2
-/// flushes after every frame, and only the loop around a connection knows which flush is the last of a round.
-#[derive(Clone, Debug, Default)]
-pub struct Cork(Arc<AtomicBool>);
-
-impl Cork {
-    /// Polls with the cork in; when nothing is left to do for now, once more with the cork out.
-    pub async fn around<F: Future>(&self, work: F) -> F::Output {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            self.0.store(true, Ordering::Relaxed);
-            let first = work.as_mut().poll(cx);
-            self.0.store(false, Ordering::Relaxed);
-            if first.is_ready() { first } else { work.as_mut().poll(cx) }
-        })
-        .await
-    }
+    /// Longest time that the client may take nothing of what is written, and the timer of such a pause.
+    pause: Option<Duration>,
+    stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientIo {
@@ -95,7 +80,28 @@ impl ClientIo {
             eof: false,
             h2: false,
             cork: Cork::default(),
+            pause: None,
+            stuck: None,
         }
+    }
+
+    /// Every write fails once the client has taken nothing for so long. Pingora limits bodies only: headers, and answers
+    /// that are nothing else, would wait for ever.
+    pub fn set_pause(&mut self, pause: Duration) {
+        self.pause = Some(pause);
+    }
+
+    /// What a write came to, under the limit.
+    fn within<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stuck = None;
+            return polled;
+        }
+        let Some(pause) = self.pause else { return Poll::Pending };
+        let timer = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        ready!(timer.as_mut().poll(cx));
+        self.stuck = None;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Whether ALPN chose HTTP/2.
@@ -180,6 +186,7 @@ impl ClientIo {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.out.advance(n);
+            self.stuck = None;
         }
         Poll::Ready(Ok(()))
     }
@@ -272,7 +279,8 @@ impl AsyncRead for ClientIo {
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if !self.h2 && self.out.is_empty() && buf.len() > WRITE_BUFFER {
-            return self.inner().poll_write(cx, buf);
+            let polled = self.inner().poll_write(cx, buf);
+            return self.within(cx, polled);
         }
         self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
@@ -285,7 +293,8 @@ impl AsyncWrite for ClientIo {
         let len: usize = bufs.iter().map(|b| b.len()).sum();
         if self.h2 {
             if self.out.len() >= FRAMES_BUFFER {
-                ready!(self.poll_drain(cx))?;
+                let polled = self.poll_drain(cx);
+                ready!(self.within(cx, polled))?;
             }
             return Poll::Ready(Ok(self.gather(bufs)));
         }
@@ -293,7 +302,8 @@ impl AsyncWrite for ClientIo {
             bufs.iter().for_each(|b| self.out.extend_from_slice(b));
             return Poll::Ready(Ok(len));
         }
-        self.poll_through(cx, bufs)
+        let polled = self.poll_through(cx, bufs);
+        self.within(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -301,20 +311,24 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.cork.0.load(Ordering::Relaxed) {
+        if self.cork.is_in() {
             return Poll::Ready(Ok(()));
         }
-        ready!(self.poll_drain(cx))?;
+        let polled = self.poll_drain(cx);
+        ready!(self.within(cx, polled))?;
         if self.h2 {
             // Between two rounds an HTTP/2 connection holds no buffer either.
             self.out = BytesMut::new();
         }
-        self.inner().poll_flush(cx)
+        let polled = self.inner().poll_flush(cx);
+        self.within(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_drain(cx))?;
-        self.inner().poll_shutdown(cx)
+        let polled = self.poll_drain(cx);
+        ready!(self.within(cx, polled))?;
+        let polled = self.inner().poll_shutdown(cx);
+        self.within(cx, polled)
     }
 }
 

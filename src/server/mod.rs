@@ -1,6 +1,7 @@
 //! Sockets, TLS, reload, signals: boot in order. Everything a running gateway owns hangs on `Running`.
 
 pub mod conn;
+mod cork;
 pub mod express;
 pub mod files;
 pub mod h1guard;
@@ -40,6 +41,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch as channel;
 
+/// Bytes of an answer that a stream holds for its client, who takes them or not.
+const H2_SEND_BYTES: usize = 256 << 10;
 /// HTTP/2 streams that one client may have open on a connection.
 const H2_STREAMS_MAX: u32 = 128;
 /// HTTP/2 header lists of this size, uncompressed, are read in any case, in bytes: too large ones get their 431 from us.
@@ -132,6 +135,7 @@ fn listeners(
     // HTTP/2 counts more for a field than the line that it would be; the station `accept` judges by `max_header_size`.
     let header_bytes = u32::try_from(loaded.config.server.max_header_size.0).unwrap_or(u32::MAX);
     h2.max_concurrent_streams(H2_STREAMS_MAX)
+        .max_send_buffer_size(H2_SEND_BYTES)
         .max_header_list_size(header_bytes.saturating_mul(2).max(H2_HEADER_BYTES_MIN));
     app.h2_options = Some(h2);
     let mut server = HttpServerOptions::default();

@@ -302,6 +302,12 @@ impl Book {
         self.rules.forget(floor);
     }
 
+    /// Whether so many rules are held that more of them should be set only where something is stored: clients who make
+    /// rules by unsafe requests could otherwise fill the book, which would then have to purge more than they asked for.
+    pub fn is_crowded(&self) -> bool {
+        self.rules.is_crowded()
+    }
+
     /// How many rules are held.
     pub fn rules(&self) -> u64 {
         self.rules.len() as u64

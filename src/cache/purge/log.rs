@@ -202,6 +202,8 @@ impl Log {
 
     /// Writes it anew with the records of every rule.
     pub fn rewrite(&mut self, reserved: u64, records: &[u8]) -> io::Result<()> {
+        // Until it has been written whole, nobody knows which file stands there.
+        self.broken = true;
         let (file, bytes) = replace(&self.path, &header(reserved), records)?;
         self.reserved = reserved;
         (self.file, self.bytes, self.compact_bytes, self.broken) = (Some(file), bytes, bytes, false);

@@ -120,6 +120,11 @@ pub(super) struct Rules {
     bytes: AtomicUsize,
 }
 
+/// Rules from which on it is crowded: an eighth of the bound.
+const CROWD: usize = 16_384;
+/// And bytes of names.
+const CROWD_BYTES: usize = 4 << 20;
+
 fn shard_of(name: &[u8]) -> usize {
     usize::try_from(xxh3_64(name) % SHARDS as u64).unwrap_or(0)
 }
@@ -132,6 +137,11 @@ impl Rules {
     /// How many rules are held.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed) + usize::from(!self.all.load().is_empty())
+    }
+
+    /// Whether so many are held that clients should not be able to add more at will.
+    pub fn is_crowded(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > CROWD || self.bytes.load(Ordering::Relaxed) > CROWD_BYTES
     }
 
     // Nothing panics under these locks, and their data would still be whole if it did.

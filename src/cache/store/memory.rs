@@ -4,7 +4,7 @@
 //! filled. A shard's lock is held for pointer work only; bodies are copied once, when filled, and freed outside.
 
 use super::disk::{DiskStore, Place};
-mod over;
+pub(super) mod over;
 mod sweep;
 
 use super::fill::Fill;

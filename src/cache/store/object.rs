@@ -133,6 +133,14 @@ impl Object {
         OBJECT_OVERHEAD_BYTES + head.cost() + key.len() as u64 + pieces * CHUNK_OVERHEAD_BYTES + body_bytes
     }
 
+    /// Whether it may be served, fresh or stale, or validated, to one who asks later than it was stored.
+    pub(super) fn is_of_use_later(&self) -> bool {
+        let head = &self.head;
+        let has_validator = head.validators.etag.is_some() || head.header.headers.contains_key(header::LAST_MODIFIED);
+        let stale_secs = head.swr_secs.max(head.sie_secs).max(head.unreachable_secs);
+        head.fresh_until > head.created || stale_secs > 0 || has_validator
+    }
+
     /// Header and times.
     pub fn head(&self) -> &Arc<Head> {
         &self.head

@@ -179,6 +179,11 @@ impl Shard {
         Some(gone.object)
     }
 
+    /// Whether anything is stored or being stored in a group.
+    pub fn knows(&self, group: u64) -> bool {
+        self.groups.contains_key(&group)
+    }
+
     /// Slots of what a purge concerns, each under its own variance.
     pub fn list(&self, target: &Target<'_>) -> Vec<(HashBinary, Option<HashBinary>)> {
         let residents = self.groups.get(&target.group()).map(|g| g.residents.as_slice()).unwrap_or_default();

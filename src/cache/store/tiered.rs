@@ -74,6 +74,12 @@ impl TieredStore {
         self.memory.book()
     }
 
+    /// Whether anything is stored, or being stored, under the URL of this key.
+    pub fn knows(&self, url: &Key) -> bool {
+        let below = || self.disk().is_some_and(|d| !d.targets(&Target::Url(*url.hash(), url.url_bytes())).is_empty());
+        self.memory.knows(url.hash()) || below()
+    }
+
     /// See [`MemoryStore::weigh`].
     pub fn weigh(&self, key: &Key, object: &Object) -> bool {
         self.memory.weigh(key, object)
@@ -112,8 +118,12 @@ impl TieredStore {
     async fn refresh_below(&self, disk: &DiskStore, slot: &Slot<'_>, mut head: Head) -> bool {
         let Some(stored) = disk.head(slot).await else { return false };
         // As in memory: nothing from before a purge replaces what came after it.
-        if head.filed.generation < stored.generation || self.book().admit(&head.filed, &stored.key).is_none() {
+        let Some(checked) = self.book().admit(&head.filed, &stored.key) else { return false };
+        if head.filed.generation < stored.generation {
             return false;
+        }
+        if let Some(since) = checked.stale_since() {
+            head = head.expired(since);
         }
         head.state_length(stored.body_bytes);
         let place = Place { hash: slot.hash, variance: stored.variance, primary: slot.variance.is_none() };
@@ -169,7 +179,8 @@ impl Store for TieredStore {
         };
         if let Some(disk) = disk {
             let place = Place::of(slot, object.head());
-            let (key, head) = (Bytes::copy_from_slice(slot.key), Head::clone(object.head()));
+            let key = Bytes::copy_from_slice(slot.key);
+            let head = Head::clone(&self.memory.head(&object, object.checked().stale_since()));
             // Whether the disk has it or not, memory does.
             disk.refresh(&place, key, head, Some(object)).await;
         }
@@ -211,8 +222,19 @@ impl Level for TieredStore {
             return Step { next: Some(step.next.unwrap_or(DISK_BIT)), ..step };
         }
         let Some(disk) = self.disk() else { return Step::default() };
-        let step = disk.sweep(usize::try_from(from & !DISK_BIT).unwrap_or(usize::MAX)).await;
-        Step { next: step.next.map(|part| part | DISK_BIT), ..step }
+        let mut sum = Step { next: Some(from), ..Step::default() };
+        while let Some(at) = sum.next
+            && sum.seen < objects_max as u64
+        {
+            let step = disk.sweep(usize::try_from(at & !DISK_BIT).unwrap_or(usize::MAX)).await;
+            sum.next = step.next.map(|part| part | DISK_BIT);
+            sum.seen += step.seen;
+            sum.reclaimed += step.reclaimed;
+            if step.seen == 0 {
+                break;
+            }
+        }
+        sum
     }
 
     fn oldest_fill(&self) -> Option<u64> {

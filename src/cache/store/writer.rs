@@ -143,6 +143,12 @@ impl MemoryWriter {
         let fill = &self.fill;
         let (hash, variance) = (*fill.hash(), fill.variance());
         let place = Place { hash, variance: variance.or(fill.head().variance), primary: variance.is_none() };
+        if self.inner.book.admit(&fill.head().filed, fill.key()).is_none() {
+            // Purged meanwhile: what came after the purge stays.
+            disk.discard(part);
+            self.end(last);
+            return Ok(0);
+        }
         let bytes = part.written;
         let (key, head, void) = (Arc::clone(fill.key()), Head::clone(fill.head()), Arc::clone(fill.void()));
         // What memory has in the slot is older, and so is what may be found on disk until the commit: once before, so

@@ -1,7 +1,7 @@
 //! What is made of an origin's answer: the script's say, invalidation, and whether and how long it is stored.
 
 use super::{authorized, store, tags};
-use crate::cache::key::{Key, Place};
+use crate::cache::key::{KEY_BYTES_MAX, Key, Place};
 use crate::cache::purge::{Kind, Rule};
 use crate::cache::rules::Answer;
 use crate::cache::{armor, merge, once, provoked};
@@ -52,15 +52,20 @@ pub fn invalidate(session: &Session, resp: &ResponseHeader, ctx: &Ctx) {
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
         targets.extend(resp.headers.get(name).and_then(|v| same_host(v.as_bytes(), ctx)));
     }
+    let crowded = cache.store.book().is_crowded();
     let rule = |target: &Vec<u8>| {
         let place = Place::of(ctx.tls, &ctx.authority, target);
         let key = match &ctx.directives.key_query {
             Some(names) => Key::of_url(&place, &cache.rules.key.only(names)),
             None => Key::of_url(&place, &cache.rules.key),
         };
-        Rule::of_key(&key, false)
+        let wanted = key.url_bytes().len() <= KEY_BYTES_MAX && (!crowded || cache.store.adapter.store().knows(&key));
+        wanted.then(|| Rule::of_key(&key, false))
     };
-    let rules: Vec<Rule> = targets.iter().map(rule).collect();
+    let rules: Vec<Rule> = targets.iter().filter_map(rule).collect();
+    if rules.is_empty() {
+        return;
+    }
     cache.store.book().set(&rules);
     let labels = [Kind::Url.as_str(), "unsafe_method", "ok"];
     ctx.plan.metrics.purges.with_label_values(&labels).inc_by(rules.len() as u64);

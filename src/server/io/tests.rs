@@ -1,6 +1,7 @@
 //! What a session may read, and what must be left for the next one.
 
 use super::*;
+use std::future::poll_fn;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 

@@ -5,7 +5,7 @@ use super::index::{Entry, SlotId};
 use super::large::piece;
 use super::record::{self, Bad, FileBody, Record, WHOLE_BYTES_MAX};
 use super::segment::Io;
-use super::{DiskStore, Inner};
+use super::{DiskStore, Inner, Job};
 use bytes::{Bytes, BytesMut};
 use pingora_cache::key::HashBinary;
 use std::sync::Arc;
@@ -50,6 +50,9 @@ pub struct OnDisk {
 /// wait that a client notices: there each block is verified before it is sent, and nothing else.
 const CHECKED_BYTES_MAX: u64 = 64 << 20;
 
+/// Bodies up to this length are verified where they are asked for.
+const INLINE_CHECK_BYTES_MAX: u64 = 2 << 20;
+
 /// A body verified not longer ago than that is not verified whole again: the clock's unit is 8 s, so this is about 64 s.
 const CHECKED_UNITS: u16 = 8;
 
@@ -68,6 +71,10 @@ impl Inner {
         }
         let recent = entry.verified > 0 && self.units().wrapping_sub(entry.verified) <= CHECKED_UNITS;
         if !recent && record.body.bytes <= CHECKED_BYTES_MAX {
+            if io == Io::Cached && record.body.bytes > INLINE_CHECK_BYTES_MAX {
+                // Too long a work for a thread that serves others.
+                return Err(Bad::WouldBlock);
+            }
             record.body.check(io)?;
             self.index.verified(entry, self.units());
         }
@@ -78,6 +85,10 @@ impl Inner {
     fn give_up(&self, entry: &Entry, why: &Bad) {
         if !self.index.remove(entry) {
             return;
+        }
+        if !matches!(why, Bad::Gone) {
+            // Once a purge has been let go of, nobody would know what it was.
+            self.queue.push(Job::Kill(vec![*entry]));
         }
         match why {
             // It was removed before the start, or its segment left a moment ago.

@@ -170,6 +170,7 @@ impl DiskStore {
             leaving: Vec::new(),
             reinserting: false,
             health: Health::default(),
+            sweeping: (0, Vec::new()),
         };
         worker.set_used(rebuilt.used);
         worker.kill(&rebuilt.losers);
@@ -230,10 +231,11 @@ impl DiskStore {
     }
 
     fn offer(&self, place: &Place, object: &Arc<Object>) -> bool {
-        let taken = self.inner.queue.push(Job::Put(*place, Arc::clone(object)));
+        // What only those may have who waited for it is of no use to anybody later.
+        let taken = object.is_of_use_later() && self.inner.queue.push(Job::Put(*place, Arc::clone(object)));
         if taken {
             object.offered();
-        } else {
+        } else if object.is_of_use_later() {
             self.inner.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
         taken

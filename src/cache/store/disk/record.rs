@@ -85,8 +85,12 @@ pub fn read(segments: &Segments, entry: &Entry, io: Io) -> Result<Record, Bad> {
 
 /// Reads the record of an entry without its body.
 pub fn read_head(segments: &Segments, entry: &Entry, io: Io) -> Result<Record, Bad> {
-    read_first(segments, entry, FIRST_BYTES.min(entry.bytes), io)
+    // Most heads are shorter; a longer one is read in a second go.
+    read_first(segments, entry, HEAD_BYTES.min(entry.bytes), io)
 }
+
+/// What is read of a record when only its head is wanted.
+const HEAD_BYTES: u32 = 4 << 10;
 
 fn read_first(segments: &Segments, entry: &Entry, first: u32, io: Io) -> Result<Record, Bad> {
     let segment = segments.get(entry.segment).ok_or(Bad::Gone)?;

@@ -8,6 +8,7 @@ use super::record::{self, Record};
 use super::room::Kept;
 use super::segment::{self, Io};
 use super::{Inner, PurgeTarget};
+use crate::cache::store::memory::over::is_about;
 use crate::cache::store::{Head, Object, Purge};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -34,6 +35,8 @@ pub struct Worker {
     pub leaving: Vec<u32>,
     pub reinserting: bool,
     pub health: Health,
+    /// What a sweep has still to look at of a part of the index.
+    pub sweeping: (usize, Vec<Entry>),
 }
 
 /// Whether the disk takes what is written.
@@ -206,7 +209,7 @@ impl Worker {
             return true;
         };
         let record = record::read(&self.inner.segments, &entry, Io::Blocking);
-        let same = |record: &Record| *record.key == *r.key && r.head.length.is_none_or(|l| l == record.body.bytes);
+        let same = |record: &Record| *record.key == *r.key && is_about(&r.head, &record.head, record.body.bytes);
         let Some(record) = record.ok().filter(same) else {
             self.remove_slot(&r.place.id());
             return false;
@@ -263,10 +266,14 @@ impl Worker {
 
     fn commit_large(&mut self, commit: Commit) -> Option<Entry> {
         let Commit { part, place, key, mut head, void } = commit;
-        if void.load(Ordering::SeqCst) {
-            // A purge that comes later than this stands behind us in the queue and will find it.
+        // A purge that comes later than this stands behind us in the queue, or finds it by its generation.
+        let admitted = self.inner.book.admit(&head.filed, &key).filter(|_| !void.load(Ordering::SeqCst));
+        let Some(checked) = admitted else {
             self.discard(&part);
             return None;
+        };
+        if let Some(since) = checked.stale_since() {
+            head = head.expired(since);
         }
         head.state_length(part.written);
         let draft = Draft { place, meta: meta::encode(&key, &head).into() };

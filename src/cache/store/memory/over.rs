@@ -4,6 +4,7 @@ use super::super::disk::Place;
 use super::super::shard::Lookup;
 use super::super::{Head, Object, Slot, Target};
 use super::{Below, MemoryStore};
+use crate::cache::key::group_of;
 use pingora_cache::key::HashBinary;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -61,6 +62,12 @@ impl MemoryStore {
         self.inner.forget(gone);
     }
 
+    /// Whether anything is stored or being stored in the group of this hash.
+    pub(in crate::cache::store) fn knows(&self, hash: &HashBinary) -> bool {
+        let group = group_of(hash);
+        self.inner.shard(group).knows(group)
+    }
+
     /// Slots of what a purge concerns, each under its own variance.
     pub(in crate::cache::store) fn list(&self, target: &Target<'_>) -> Vec<(HashBinary, Option<HashBinary>)> {
         self.inner.shard(target.group()).list(target)
@@ -73,9 +80,20 @@ impl MemoryStore {
         if head.filed.generation < old.head().filed.generation {
             return None;
         }
+        if !is_about(&head, old.head(), old.body_bytes()) {
+            return None;
+        }
         let checked = self.inner.book.admit(&head.filed, slot.key)?;
         let (old, new) = self.inner.change(slot.group(), &old, |now| now.refreshed(head, checked))?;
         old.set_void();
         Some(new)
     }
+}
+
+/// Whether a refreshed head still speaks of a stored body: another answer may have taken its place while the origin was
+/// asked about the one before.
+pub(in crate::cache::store) fn is_about(new: &Head, stored: &Head, body_bytes: u64) -> bool {
+    let tag = |head: &Head| head.header.headers.get(http::header::ETAG).cloned();
+    let other_tag = matches!((tag(new), tag(stored)), (Some(a), Some(b)) if a != b);
+    new.length.is_none_or(|l| l == body_bytes) && !other_tag
 }

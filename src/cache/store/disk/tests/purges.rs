@@ -7,7 +7,8 @@ use crate::cache::purge::sweep::{GRACE, Sweep};
 use crate::cache::purge::{Filed, Kind, Rule};
 use crate::cache::store::conformance::{key, slot};
 use crate::cache::store::memory::Limits;
-use crate::cache::store::{Head, Store};
+use crate::cache::store::{Head, Store, Writer};
+use bytes::Bytes;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -81,4 +82,29 @@ async fn what_the_sweep_has_seen_stays_purged_without_its_rules() {
     let copy = killed(&first).await;
     as_purged(&first, &clock).await;
     as_purged(&opened(copy.path(), &clock), &clock).await;
+}
+
+/// A long body that was asked for before a purge and is whole only after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_body_from_before_a_purge_is_not_kept_though_the_rule_goes() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
+    let o = opened(dir.path(), &clock);
+    let [.., large] = keys().try_into().unwrap() as [Key; 4];
+    let mut writer = o.store.begin(&slot(&large, None), tagged("/large", o.store.book().generation())).await.unwrap();
+    let whole = body(size("/large"));
+    let (first, rest) = whole.split_at(1_500_000);
+    writer.write(Bytes::copy_from_slice(first)).await.unwrap();
+    o.store.book().set(&[Rule { kind: Kind::Tag, bytes: b"large"[..].into(), soft: false }]);
+    let mut sweep = Sweep::default();
+    for _ in 0..200 {
+        sweep.go_on(o.store.book(), &o.store, 1000).await;
+    }
+    writer.write(Bytes::copy_from_slice(rest)).await.unwrap();
+    writer.finish().await.unwrap();
+    for _ in 0..200 {
+        clock.advance(Duration::from_secs(1));
+        sweep.go_on(o.store.book(), &o.store, 1000).await;
+    }
+    assert_eq!(o.store.book().rules(), 0);
+    assert!(get(&o.store, &slot(&large, None)).await.is_none());
 }
