@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use pingora::http::RequestHeader;
 use std::future::poll_fn;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::time::Duration;
@@ -113,7 +113,8 @@ async fn write(io: &mut ClientIo, head: &[u8], body: &[Bytes], pause: Duration) 
         });
         match by(|| Instant::now() + pause, step).await {
             Err(_) => return (sent, Ending::Slow),
-            Ok(Err(_) | Ok(0)) => return (sent, Ending::Gone),
+            Ok(Err(e)) => return (sent, ending(&e)),
+            Ok(Ok(0)) => return (sent, Ending::Gone),
             Ok(Ok(n)) => {
                 sent += left.advance(n);
                 stint += n;
@@ -126,9 +127,14 @@ async fn write(io: &mut ClientIo, head: &[u8], body: &[Bytes], pause: Duration) 
     }
     match by(|| Instant::now() + pause, io.flush()).await {
         Err(_) => (sent, Ending::Slow),
-        Ok(Err(_)) => (sent, Ending::Gone),
+        Ok(Err(e)) => (sent, ending(&e)),
         Ok(Ok(())) => (sent, Ending::Whole),
     }
+}
+
+/// The connection's own limit may be the first to run out.
+fn ending(e: &io::Error) -> Ending {
+    if e.kind() == io::ErrorKind::TimedOut { Ending::Slow } else { Ending::Gone }
 }
 
 /// What is still to be written.

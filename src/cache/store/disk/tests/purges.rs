@@ -89,7 +89,7 @@ async fn what_the_sweep_has_seen_stays_purged_without_its_rules() {
 async fn a_long_body_from_before_a_purge_is_not_kept_though_the_rule_goes() {
     let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
     let o = opened(dir.path(), &clock);
-    let [.., large] = keys().try_into().unwrap() as [Key; 4];
+    let [_, _, _, large]: [Key; 4] = keys().try_into().unwrap();
     let mut writer = o.store.begin(&slot(&large, None), tagged("/large", o.store.book().generation())).await.unwrap();
     let whole = body(size("/large"));
     let (first, rest) = whole.split_at(1_500_000);
