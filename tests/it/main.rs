@@ -30,6 +30,7 @@ mod keys;
 mod policy;
 mod proxy;
 mod purge;
+mod purge_restart;
 mod purge_ways;
 mod readme;
 mod reload;
