@@ -26,6 +26,7 @@ mod early_hints;
 mod express;
 mod harness;
 mod holes;
+mod holes_wire;
 mod keys;
 mod policy;
 mod proxy;
