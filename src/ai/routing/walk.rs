@@ -77,12 +77,14 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// A walk over these stages: the chosen one, then those that stand in for it; no model twice.
+    /// A walk over these stages: the chosen one, then those that stand in for it; no model twice. `hedge` is the
+    /// route's, in place of the tiers'.
     pub fn new<'s>(
         routing: &'a Routing,
         way: Way<'a>,
         errand: Errand,
         stages: impl Iterator<Item = (&'s Stage, bool)>,
+        hedge: Option<Hedge>,
     ) -> Walk<'a> {
         let mut candidates: Vec<Candidate> = Vec::new();
         for (stage, stand_in) in stages {
@@ -90,7 +92,7 @@ impl<'a> Walk<'a> {
                 let Some(model) = stage.models.get(place) else { continue };
                 let known = candidates.iter().any(|c| c.model.name == model.name);
                 let Some(standing) = routing.standing(model).filter(|_| !known).cloned() else { continue };
-                let (model, tier, hedge) = (model.clone(), stage.tier.clone(), stage.hedge);
+                let (model, tier, hedge) = (model.clone(), stage.tier.clone(), hedge.or(stage.hedge));
                 candidates.push(Candidate { model, tier, stand_in, hedge, standing, tries: 0 });
             }
         }
