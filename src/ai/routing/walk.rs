@@ -120,14 +120,14 @@ impl<'a> Walk<'a> {
     /// Who is asked beside one that lets itself be waited for.
     pub fn second(&mut self, beside: usize) -> Option<Turn> {
         let allowance = self.candidates.get(beside)?.standing.allowance.clone();
-        let turn = self.fresh(false)?;
-        if allowance.hedges.take() {
-            return Some(turn);
+        if !allowance.hedges.take() {
+            return None;
         }
-        // It was not asked after all.
-        self.tries -= 1;
-        self.candidates.get_mut(turn.at)?.tries = 0;
-        None
+        let turn = self.fresh(false);
+        if turn.is_none() {
+            allowance.hedges.pay(1.0);
+        }
+        turn
     }
 
     /// How long this candidate may let itself be waited for before another is asked beside it.
@@ -193,7 +193,9 @@ impl<'a> Walk<'a> {
                 Ok(pass) => {
                     c.tries = 1;
                     c.standing.allowance.retries.pay(self.way.retry.budget.0);
-                    c.hedge.into_iter().for_each(|h| c.standing.allowance.hedges.pay(h.max_share.0));
+                    if let Some(hedge) = c.hedge.filter(|_| self.tries == 0) {
+                        c.standing.allowance.hedges.pay(hedge.max_share.0);
+                    }
                     self.tries += 1;
                     self.skipped.retain(|s| *s != at);
                     return Some(Turn { at, wait: Duration::ZERO, pass: Some(pass) });

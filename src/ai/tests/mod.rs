@@ -7,6 +7,8 @@ mod fallback;
 mod keys;
 mod leaving;
 mod reading;
+mod routing;
+mod routing_streams;
 mod streaming;
 mod verdicts;
 

@@ -199,9 +199,9 @@ pub enum After {
 impl<'de> Deserialize<'de> for After {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = String::deserialize(d)?;
-        let quantile = text.strip_prefix('p').and_then(|p| p.parse::<f64>().ok()).map(|p| p / 100.0);
-        match quantile {
-            Some(q) if (0.5..=0.999).contains(&q) => Ok(After::Quantile(q)),
+        let percent = text.strip_prefix('p').and_then(|p| p.parse::<f64>().ok());
+        match percent {
+            Some(p) if (50.0..=99.9).contains(&p) => Ok(After::Quantile(p / 100.0)),
             Some(_) => Err(de::Error::custom("a quantile is p50 to p99.9")),
             None => text.parse().map(|Dur(time)| After::Time(time)).map_err(de::Error::custom),
         }
@@ -375,7 +375,7 @@ mod tests {
     fn times_quantiles_and_sizes_are_told_apart() {
         let after = |text: &str| serde_yaml::from_str::<After>(text);
         assert_eq!(after("500ms").unwrap(), After::Time(Duration::from_millis(500)));
-        assert_eq!(after("p99.9").unwrap(), After::Quantile(0.999));
+        assert_eq!(after("p99.9").unwrap(), After::Quantile(99.9 / 100.0));
         for bad in ["p10", "p100", "soon", "5"] {
             assert!(after(bad).is_err(), "{bad}");
         }
