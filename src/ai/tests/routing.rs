@@ -163,7 +163,7 @@ async fn a_prompt_that_is_too_long_goes_to_a_larger_context_and_nowhere_else() {
     let seen = w.ask(&question("auto")).await;
     assert_eq!((seen.status, seen.text.as_str(), b.calls()), (400, long, 0), "b does not say how much it holds");
     let context = w.with_route(|r| (r.tier, r.fallback_on) = (Some("big".into()), Some(Vec::new())));
-    assert_eq!(w.ask_as(&question("auto"), &exact_only(), &context).await.status, 400);
+    assert_eq!(w.ask_as(&ask_with("auto", "no fallback", ""), &exact_only(), &context).await.status, 400);
 }
 
 #[tokio::test]
@@ -211,7 +211,8 @@ async fn a_quick_answer_is_not_hedged_and_a_failing_second_harms_nobody() {
     let Act::Say(pieces) = good() else { panic!() };
     let (a, b) = (Provider::start([Act::Gated(gate.clone(), pieces)]).await, Provider::start([json_reply(500, "")]).await);
     let w = three(&a, &b, &b, HEDGED);
-    let (seen, ()) = tokio::join!(w.ask(&question("auto")), async {
+    let body = question("auto");
+    let (seen, ()) = tokio::join!(w.ask(&body), async {
         until("the second is asked", || b.calls() == 1).await;
         gate.notify_one();
     });

@@ -23,7 +23,8 @@ async fn endless(begin: &str, event: &str) -> Provider {
     tokio::spawn(async move {
         while let Ok((mut s, _)) = listener.accept().await {
             s.set_nodelay(true).unwrap();
-            log.lock().unwrap().push(read_request(&mut s).await.unwrap_or_default());
+            let request = read_request(&mut s).await.unwrap_or_default();
+            log.lock().unwrap().push(request);
             let (begin, event) = (begin.clone(), event.clone());
             tokio::spawn(async move {
                 let mut sent = s.write_all(begin.as_bytes()).await;
@@ -104,7 +105,6 @@ async fn a_stream_without_end_is_ended() {
 
 #[tokio::test]
 async fn the_client_gets_signs_of_life_while_the_model_thinks() {
-    let gate = Arc::new(Notify::new());
     let (gone, _left) = mpsc::unbounded_channel();
     let head = format!("{SSE_HEAD}{}", chunked(&[ROLE, TEXT]));
     let a = Provider::start([Act::Hang(vec![head], gone)]).await;
@@ -115,7 +115,7 @@ async fn the_client_gets_signs_of_life_while_the_model_thinks() {
     for _ in 0..3 {
         assert_eq!(stream.next().await.unwrap().unwrap(), ": ping\n\n");
     }
-    drop((stream, gate));
+    drop(stream);
     assert_eq!(record.read().ending, Ending::ClientGone);
 }
 
