@@ -283,9 +283,9 @@ async fn a_failing_provider_is_not_stormed() {
     // Three tries of the first request, two of the second: then it is left alone.
     assert_eq!((bad.calls(), good.calls()), (5, 20));
     let label = ["model=\"first\""];
-    assert_eq!(edge.metric("sluicegate_ai_retries_total", &label).await as usize, 3);
-    assert_eq!(edge.metric("sluicegate_ai_skipped_total", &label).await as usize, 18);
-    assert_eq!(edge.metric("sluicegate_ai_model_state", &label).await as usize, 2);
+    assert_eq!(edge.metric("sluicegate_ai_retries_total", &label).await as i64, 3);
+    assert_eq!(edge.metric("sluicegate_ai_skipped_total", &label).await as i64, 18);
+    assert_eq!(edge.metric("sluicegate_ai_model_state", &label).await as i64, 2);
     let shown = edge.status().await["ai"]["models"].as_array().unwrap().iter().find(|m| m["model"] == "first").cloned();
     assert_eq!(shown.map(|m| (m["state"].clone(), m["reason"].clone())), Some((json!("open"), json!("failures"))));
 
