@@ -28,6 +28,7 @@ mod harness;
 mod holes;
 mod holes_wire;
 mod keys;
+mod matrix;
 mod policy;
 mod proxy;
 mod purge;

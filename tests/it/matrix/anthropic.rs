@@ -20,8 +20,9 @@ impl Server for Anthropic {
             return Err(format!("no such endpoint: {}", seen.target));
         }
         key(seen, "x-api-key", "sk-anthropic")?;
-        if seen.header("anthropic-version") != "2023-06-01" {
-            return Err("anthropic-version is required".to_owned());
+        // The gateway's own, or that of the SDKs, whose word counts where they speak to their own provider.
+        if !["2023-06-01", "2026-10-21"].contains(&seen.header("anthropic-version")) {
+            return Err(format!("anthropic-version: {:?} is not a valid version", seen.header("anthropic-version")));
         }
         request(&serde_json::from_slice(&seen.body).map_err(|e| e.to_string())?)
     }

@@ -40,12 +40,15 @@ pub trait Server: Send + Sync + 'static {
     }
 }
 
+/// What was wrong with a request: the client, the scenario, and why.
+pub type Fault = (String, String, String);
+
 /// A running provider.
 pub struct Provider {
     /// Where it listens, and what it saw.
     pub origin: Origin,
-    /// What was wrong with requests: the run, and why.
-    pub faults: Arc<Mutex<Vec<(String, String)>>>,
+    /// What was wrong with requests.
+    pub faults: Arc<Mutex<Vec<Fault>>>,
 }
 
 impl Provider {
@@ -56,8 +59,8 @@ impl Provider {
         let origin = Origin::start(move |seen| match answer(&server, seen) {
             Ok(steps) => steps,
             Err(why) => {
-                let run = run_of(seen);
-                found.lock().unwrap().push((run, why.clone()));
+                let fault = (run_of(seen), word_of(seen, "scenario:"), why.clone());
+                found.lock().unwrap().push(fault);
                 let body = server.error(400, &format!("not valid: {why}")).to_string();
                 reply(400, &fields(&server, 400), body)
             }
@@ -74,8 +77,12 @@ impl Provider {
 
 /// The name of the client whose request this is, as its text tells.
 fn run_of(seen: &Seen) -> String {
+    word_of(seen, "run:")
+}
+
+fn word_of(seen: &Seen, name: &str) -> String {
     let body = String::from_utf8_lossy(&seen.body).into_owned();
-    let found = body.split("run:").nth(1).map(|rest| rest.split([' ', '"', '\\']).next().unwrap_or("").to_owned());
+    let found = body.split(name).nth(1).map(|rest| rest.split([' ', '"', '\\']).next().unwrap_or("").to_owned());
     found.unwrap_or_default()
 }
 

@@ -24,7 +24,9 @@ def talk(model, scenario):
         {"role": "assistant", "content": "Noted: 17."},
         *ask(scenario),
     ]
-    out = call(model, scenario, messages=history, system=SPEC["system"], temperature=0.5)
+    # This SDK has no argument for the temperature any more.
+    more = {"extra_body": {"temperature": 0.5}}
+    out = call(model, scenario, messages=history, system=SPEC["system"], **more)
     # The Responses API has no stop texts.
     return out if model == "responses" else out | {"stop_sequences": STOP}
 

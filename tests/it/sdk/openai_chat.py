@@ -63,11 +63,19 @@ def called(message):
         raise AssertionError(f"ids: {message.tool_calls}")
 
 
+def plain(message):
+    """A message as it was received: the SDK's stream helper adds members that the API does not take."""
+    message = message.model_dump(exclude_none=True)
+    for call in message["tool_calls"]:
+        call.pop("index", None)
+    return message
+
+
 def history(scenario, message):
     results = [
         {"role": "tool", "tool_call_id": c.id, "content": r} for c, r in zip(message.tool_calls, SPEC["results"])
     ]
-    return [*ask(scenario), message.model_dump(exclude_none=True), *results]
+    return [*ask(scenario), plain(message), *results]
 
 
 def tools(model):
