@@ -5,6 +5,8 @@ pub mod anthropic;
 pub mod chat;
 pub mod gemini;
 pub mod openai_chat;
+pub mod openai_responses;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -81,6 +83,10 @@ pub trait Record: Send {
     fn usage(&self) -> Option<Usage>;
     /// The complete answer; `None` when it is unfinished or was too large to record.
     fn answer(self: Box<Self>) -> Option<Value>;
+    /// The number of the next event, in dialects that number them.
+    fn next_number(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// How the client wants its answer.
