@@ -1,8 +1,8 @@
 //! A provider's stream of response events, read event by event. What is told in pieces is told again as a whole; some
 //! servers send only the wholes, so that each whole is good for what its pieces left out.
 
-use super::super::chat::{Dropped, Event, Part, Stop, text_in};
-use super::super::{Garbage, Reader as Read};
+use super::super::chat::{Event, Part, Stop, text_in};
+use super::super::{Garbage, Progress, Reader as Read};
 use super::{answer, items, output, stop};
 use crate::ai::usage::Usage;
 use serde_json::Value;
@@ -36,9 +36,7 @@ pub struct Reader {
     /// Items that are whole.
     done: BTreeSet<u64>,
     refused: bool,
-    finished: bool,
-    usage: Option<Usage>,
-    dropped: Dropped,
+    progress: Progress,
 }
 
 impl Read for Reader {
@@ -65,25 +63,13 @@ impl Read for Reader {
         }
     }
 
-    fn end(&mut self, out: &mut Vec<Event>) -> Result<(), Garbage> {
-        if !self.finished {
-            return Err(Garbage);
-        }
-        out.push(Event::End);
-        Ok(())
+    fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// A stream of this dialect has not ended before it says so.
-    fn finished(&self) -> bool {
+    fn may_end(&self) -> bool {
         false
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
-
-    fn dropped(&self) -> &Dropped {
-        &self.dropped
     }
 }
 
@@ -104,7 +90,7 @@ impl Reader {
             }
             "response.output_item.done" => self.item(index, item, out),
             "response.output_text.annotation.added" => {
-                self.dropped.note("annotations");
+                self.progress.dropped.note("annotations");
                 Ok(())
             }
             super::COMPLETED => self.finish(event, Stop::End, out),
@@ -192,7 +178,7 @@ impl Reader {
                 }
             }
             "reasoning" => self.thought(index, item, out)?,
-            other => self.dropped.note(other),
+            other => self.progress.dropped.note(other),
         }
         Ok(())
     }
@@ -212,7 +198,7 @@ impl Reader {
     }
 
     fn finish(&mut self, event: &Value, default: Stop, out: &mut Vec<Event>) -> Result<(), Garbage> {
-        if std::mem::replace(&mut self.finished, true) {
+        if std::mem::replace(&mut self.progress.finished, true) {
             return Ok(());
         }
         let response = event.get("response").unwrap_or(&Value::Null);
@@ -224,8 +210,8 @@ impl Reader {
         }
         let stop = stop(response).unwrap_or(default);
         out.push(Event::Finish(stop.given(!self.calls.is_empty(), self.refused)));
-        self.usage = response.get("usage").and_then(Usage::from_responses);
-        out.extend(self.usage.map(Event::Usage));
+        self.progress.usage = response.get("usage").and_then(Usage::from_responses);
+        out.extend(self.progress.usage.map(Event::Usage));
         Ok(())
     }
 }

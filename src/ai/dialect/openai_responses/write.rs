@@ -5,7 +5,7 @@ use super::super::chat::{
     Block, Dropped, Fields, Format, Media, Message, Outcome, Part, Reasoning, Request, Role, Tool, ToolChoice,
     Unsupported, object,
 };
-use super::super::openai_chat::write::{SHARED, effort, is_strict, shared};
+use super::super::openai_chat::write::{effort, is_strict, shared};
 use super::items;
 use serde_json::{Value, json};
 
@@ -39,13 +39,14 @@ pub fn request(r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Resul
         set("tool_choice", r.tool_choice.as_ref().map(tool_choice));
         set("parallel_tool_calls", r.parallel_calls.filter(|p| !p).map(Value::from));
     }
-    set("text", text(r));
+    let mut rest = shared(&r.rest, dropped);
+    set("text", text(r.format.as_ref(), rest.shift_remove("verbosity")));
     set("reasoning", r.reasoning.as_ref().and_then(|how| reasoning(how, dropped)));
     set("include", encrypted.then(|| json!(["reasoning.encrypted_content"])));
     set("store", Some(false.into()));
     set("safety_identifier", r.user.clone().map(Value::from));
     set("stream", r.stream.then(|| true.into()));
-    out.extend(shared(&r.rest, dropped, |name| name != "verbosity"));
+    out.extend(rest);
     Ok(Value::Object(out))
 }
 
@@ -163,9 +164,9 @@ fn tool_choice(choice: &ToolChoice) -> Value {
     }
 }
 
-fn text(r: &Request) -> Option<Value> {
+fn text(format: Option<&Format>, verbosity: Option<Value>) -> Option<Value> {
     let mut out = Fields::new();
-    match &r.format {
+    match format {
         Some(Format::Json) => drop(out.insert("format".to_owned(), json!({ "type": "json_object" }))),
         Some(Format::Schema(schema, name)) => {
             let (name, strict) = (name.as_deref().unwrap_or("answer"), is_strict(schema));
@@ -174,7 +175,7 @@ fn text(r: &Request) -> Option<Value> {
         }
         None => {}
     }
-    out.extend(r.rest.get("verbosity").map(|v| ("verbosity".to_owned(), v.clone())));
+    out.extend(verbosity.map(|v| ("verbosity".to_owned(), v)));
     (!out.is_empty()).then_some(Value::Object(out))
 }
 
