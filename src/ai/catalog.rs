@@ -31,6 +31,8 @@ pub struct Provider {
     /// A digest of the base URL and the configured header fields, for cache keys: another deployment answers
     /// differently. The key is left out, so that changing it leaves the caches as they are.
     pub digest: String,
+    /// Whether a provider of OpenAI's chat completions takes Responses, too.
+    pub responses: bool,
 }
 
 /// A model, ready to be called.
@@ -60,8 +62,12 @@ pub struct Peer<'a> {
 
 impl Provider {
     /// What is spoken to this provider on behalf of a client of that dialect.
-    pub fn speaks(&self, _client: Dialect) -> Dialect {
-        self.dialect
+    pub fn speaks(&self, client: Dialect) -> Dialect {
+        match (self.dialect, client) {
+            (Dialect::Openai, Dialect::Completions) => client,
+            (Dialect::Openai, Dialect::Responses) if self.responses => client,
+            (own, _) => own,
+        }
     }
 }
 
@@ -115,7 +121,9 @@ impl Choice {
             let Provider { name, digest, .. } = &*m.provider;
             // What only a translation reads changes only the answers of providers that may need one.
             let asked = match m.provider.dialect {
-                Dialect::Openai => String::new(),
+                Dialect::Openai | Dialect::Completions if m.provider.responses => "/+responses".to_owned(),
+                Dialect::Openai | Dialect::Completions => String::new(),
+                Dialect::Responses => "/responses".to_owned(),
                 Dialect::Gemini => "/gemini".to_owned(),
                 Dialect::Anthropic => format!("/anthropic/{}/{:?}", m.max_tokens, m.thinking),
             };
@@ -310,7 +318,10 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         return Err(fault("timeouts", "a time limit must be longer than 0".to_owned()));
     }
     let endpoint = Endpoint { url, connect, first_byte, between_bytes };
-    Ok(Provider { name: name.to_owned(), dialect, endpoint, headers, digest })
+    if p.responses && dialect != Dialect::Openai {
+        return Err(fault("responses", "means something for providers of the dialect openai only".to_owned()));
+    }
+    Ok(Provider { name: name.to_owned(), dialect, responses: p.responses, endpoint, headers, digest })
 }
 
 fn digest(url: &BaseUrl, headers: &HeaderMap) -> String {

@@ -18,6 +18,10 @@ const DEPTH_MAX: u8 = 100;
 pub enum Operation {
     /// `POST …/chat/completions`.
     Chat,
+    /// `POST …/completions`.
+    Completions,
+    /// `POST …/responses`.
+    Responses,
     /// `POST …/messages`.
     Messages,
     /// `POST …/messages/count_tokens`.
@@ -31,8 +35,10 @@ pub enum Operation {
 }
 
 /// What the paths of the endpoints end in.
-const ENDPOINTS: [(&str, Operation); 5] = [
+const ENDPOINTS: [(&str, Operation); 7] = [
     ("/chat/completions", Operation::Chat),
+    ("/completions", Operation::Completions),
+    ("/responses", Operation::Responses),
     ("/messages", Operation::Messages),
     ("/messages/count_tokens", Operation::CountTokens),
     ("/embeddings", Operation::Embeddings),
@@ -57,6 +63,8 @@ impl Operation {
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Chat => "chat",
+            Operation::Completions => "completions",
+            Operation::Responses => "responses",
             Operation::Messages => "messages",
             Operation::CountTokens => "count_tokens",
             Operation::Embeddings => "embeddings",
@@ -69,13 +77,15 @@ impl Operation {
     pub fn dialect(self) -> Dialect {
         match self {
             Operation::Messages | Operation::CountTokens => Dialect::Anthropic,
+            Operation::Completions => Dialect::Completions,
+            Operation::Responses => Dialect::Responses,
             _ => Dialect::Openai,
         }
     }
 
     /// Whether it is a chat, in whichever dialect.
     pub fn is_chat(self) -> bool {
-        matches!(self, Operation::Chat | Operation::Messages)
+        matches!(self, Operation::Chat | Operation::Completions | Operation::Responses | Operation::Messages)
     }
 }
 
@@ -147,14 +157,19 @@ impl Prompt {
         if model != self.facts.model {
             edits.push(Edit { span: self.model_at.clone(), text: Value::from(model).to_string() });
         }
-        if self.dialect == Dialect::Openai && self.facts.stream && !self.facts.wants_usage {
+        if self.dialect.asks_for_usage() && self.facts.stream && !self.facts.wants_usage {
             edits.extend(ask_for_usage(text, self.stream_options_at.as_ref()));
         }
         if edits.is_empty() { self.body.clone() } else { splice(text, edits).into() }
     }
 
-    /// The chat messages; empty for other operations.
+    /// The conversation: a list of messages, or one text of the user's. Nothing for other operations.
+    pub(super) fn conversation(&self) -> Option<&Value> {
+        self.fields.get(self.dialect.wire().conversation()).filter(|_| self.operation.is_chat())
+    }
+
+    /// The messages, where it is a list.
     pub(super) fn messages(&self) -> &[Value] {
-        self.fields.get("messages").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.conversation().and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 }

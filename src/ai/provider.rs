@@ -277,6 +277,7 @@ fn begins(peer: Peer<'_>, frame: &Frame) -> Result<bool, Failure> {
     match wire.look(frame) {
         Seen::Blank => Ok(false),
         Seen::Data(chunk) => Ok(wire.begins(&chunk)),
+        Seen::End(chunk) if wire.begins(&chunk) => Ok(true),
         Seen::End(_) => Err(garbage(model, "an empty stream")),
         Seen::Error(chunk) => Err(error_in_success(peer, &chunk)),
         Seen::Garbage => Err(garbage(model, "an event that is not JSON")),

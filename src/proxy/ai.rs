@@ -80,15 +80,13 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
         Err(e) => return refuse(&e),
     };
     match operation {
-        // A count sends the prompt to a provider, too: what must not go there must not be counted there.
-        Operation::Chat | Operation::Messages | Operation::CountTokens | Operation::Embeddings => {
-            Ok(decide(prompt, ctx))
-        }
         Operation::Models | Operation::Model => {
             prompt.dialect = dialect;
             prompt.facts.model = prompt::model_in(&path).unwrap_or_default();
             Ok(Ok((prompt, AiDirectives::default())))
         }
+        // A count sends the prompt to a provider, too: what must not go there must not be counted there.
+        _ => Ok(decide(prompt, ctx)),
     }
 }
 

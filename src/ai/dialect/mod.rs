@@ -6,6 +6,9 @@ pub mod anthropic;
 pub mod chat;
 pub mod gemini;
 pub mod openai_chat;
+pub mod openai_responses;
+pub mod signature;
+mod whole;
 pub mod wire;
 
 #[cfg(test)]
@@ -25,6 +28,10 @@ pub enum Dialect {
     Openai,
     /// Anthropic's messages.
     Anthropic,
+    /// OpenAI's legacy completions.
+    Completions,
+    /// OpenAI's Responses.
+    Responses,
     /// Google's Gemini. Providers only: what it would be as a client's dialect is answered as for OpenAI's.
     Gemini,
 }
@@ -57,6 +64,7 @@ impl From<yaml::Dialect> for Dialect {
     fn from(d: yaml::Dialect) -> Self {
         match d {
             yaml::Dialect::Openai => Dialect::Openai,
+            yaml::Dialect::OpenaiResponses => Dialect::Responses,
             yaml::Dialect::Anthropic => Dialect::Anthropic,
             yaml::Dialect::Gemini => Dialect::Gemini,
         }
@@ -68,6 +76,8 @@ impl Dialect {
     pub fn as_str(self) -> &'static str {
         match self {
             Dialect::Openai => "openai",
+            Dialect::Completions => "openai_completions",
+            Dialect::Responses => "openai_responses",
             Dialect::Anthropic => "anthropic",
             Dialect::Gemini => "gemini",
         }
@@ -77,6 +87,8 @@ impl Dialect {
     pub fn wire(self) -> &'static dyn Wire {
         match self {
             Dialect::Openai => &openai_chat::OpenaiChat,
+            Dialect::Completions => &openai_chat::completions::OpenaiCompletions,
+            Dialect::Responses => &openai_responses::OpenaiResponses,
             Dialect::Anthropic => &anthropic::Anthropic,
             Dialect::Gemini => &gemini::Gemini,
         }
@@ -87,6 +99,11 @@ impl Dialect {
         let messages = path.trim_end_matches('/').ends_with("/messages") || path.contains("/messages/");
         let models = path.contains("/models") && headers.contains_key("anthropic-version");
         if messages || models { Dialect::Anthropic } else { Dialect::Openai }
+    }
+
+    /// Whether its streams tell usage in a chunk of its own, and only if it is asked for.
+    pub fn asks_for_usage(self) -> bool {
+        matches!(self, Dialect::Openai | Dialect::Completions)
     }
 
     /// An error object of the gateway's own: the code is the gateway's word.

@@ -81,6 +81,10 @@ pub trait Record: Send {
     fn usage(&self) -> Option<Usage>;
     /// The complete answer; `None` when it is unfinished or was too large to record.
     fn answer(self: Box<Self>) -> Option<Value>;
+    /// The number that the next event bears, in dialects that number them.
+    fn next_number(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A dialect. All of it is pure.
@@ -147,6 +151,16 @@ pub trait Wire: Sync {
     /// What the policy and the caches want to know about a request; every fault is named with its place.
     fn facts(&self, fields: &Fields) -> Result<Facts, AiError> {
         openai_chat::facts(fields)
+    }
+
+    /// The member of a request that holds the conversation.
+    fn conversation(&self) -> &'static str {
+        "messages"
+    }
+
+    /// Whether a request reads or changes what its provider keeps: then no answer to it is one to another.
+    fn is_stateful(&self, _fields: &Fields) -> bool {
+        false
     }
 
     /// Members of a request that do not change the answer: how it is delivered, who is billed, how the provider caches

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub enum Dialect {
     /// The OpenAI chat completions API and the many servers that speak it.
     Openai,
+    /// The OpenAI Responses API alone. A server that has both is `openai` with `responses: true`.
+    OpenaiResponses,
     /// The Anthropic Messages API.
     Anthropic,
     /// The Gemini API.
@@ -25,12 +27,16 @@ pub struct Provider {
     /// The API it speaks.
     pub dialect: Dialect,
     /// The API's base URL with its version, such as `https://api.openai.com/v1`, `https://api.anthropic.com/v1` or
-    /// `https://generativelanguage.googleapis.com/v1beta`; `/chat/completions`, `/messages` or `/models/…` is appended.
+    /// `https://generativelanguage.googleapis.com/v1beta`; `/chat/completions`, `/responses`, `/messages` or `/models/…` is appended.
     pub base_url: String,
-    /// The key, sent as `Authorization: Bearer` (dialect `openai`), `x-api-key` (dialect `anthropic`) or
+    /// The key, sent as `Authorization: Bearer` (dialects `openai` and `openai_responses`), `x-api-key` (dialect `anthropic`) or
     /// `x-goog-api-key` (dialect `gemini`); leave it out for a server that wants none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretRef>,
+    /// Whether a provider of the dialect `openai` takes `/responses`, too. Clients of the Responses API are then
+    /// forwarded as they are; without it, what they say is translated to chat completions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub responses: bool,
     /// Time limits of one call.
     #[serde(default)]
     pub timeouts: Timeouts,

@@ -4,7 +4,7 @@ use super::super::Target;
 use super::super::chat::{
     Block, Dropped, Format, Media, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported, object,
 };
-use super::super::gemini::SIGNED;
+use super::super::signature::is_anthropics;
 use crate::config::ai::Thinking;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ fn message(m: &Message, dropped: &mut Dropped) -> Result<Option<Value>, Unsuppor
     dropped.rest(&m.rest);
     // Thinking without Anthropic's signature is another provider's, and refused.
     let signed = |b: &&Block| match &b.part {
-        Part::Reasoning(_, signature) => signature.as_ref().is_some_and(|s| !s.starts_with(SIGNED)),
+        Part::Reasoning(_, signature) => signature.as_deref().is_some_and(is_anthropics),
         _ => true,
     };
     if !m.blocks.iter().all(|b| signed(&b)) {
