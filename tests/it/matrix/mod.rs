@@ -28,10 +28,12 @@ const YAML: &str = "
 ai:
   providers:
     openai: { dialect: openai, base_url: \"http://$OPENAI/v1\", api_key: \"file:$DIR/openai\" }
+    responses: { dialect: openai_responses, base_url: \"http://$RESPONSES/v1\", api_key: \"file:$DIR/responses\" }
     anthropic: { dialect: anthropic, base_url: \"http://$ANTHROPIC/v1\", api_key: \"file:$DIR/anthropic\" }
     gemini: { dialect: gemini, base_url: \"http://$GEMINI/v1beta\", api_key: \"file:$DIR/gemini\" }
   models:
     openai: { provider: openai, model: up-openai }
+    responses: { provider: responses, model: up-responses }
     anthropic: { provider: anthropic, model: up-anthropic }
     gemini: { provider: gemini, model: up-gemini }
 routes: [ { match: { path: /* }, ai: {} } ]
