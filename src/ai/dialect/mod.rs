@@ -2,6 +2,7 @@
 //! module translates by way of [`chat`]: requests, answers, streams frame by frame, errors. All of it is pure.
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod chat;
 pub mod gemini;
 pub mod openai_chat;
