@@ -15,6 +15,7 @@ mod eventstream;
 pub mod exact;
 pub mod facts;
 pub mod filings;
+mod framing;
 pub mod headers;
 mod json;
 mod key;

@@ -14,7 +14,7 @@ pub fn list(catalog: &Catalog, route: &AiRoute, dialect: Dialect) -> Reply {
     let data: Vec<Value> = names(catalog, route).map(|name| entry(catalog, name, dialect)).collect();
     let id = |entry: Option<&Value>| entry.and_then(|e| e.get("id")).cloned().unwrap_or_default();
     let list = match dialect {
-        Dialect::Openai | Dialect::Gemini => json!({ "object": "list", "data": data }),
+        Dialect::Openai | Dialect::Gemini | Dialect::Bedrock => json!({ "object": "list", "data": data }),
         Dialect::Anthropic => {
             json!({ "first_id": id(data.first()), "last_id": id(data.last()), "has_more": false, "data": data })
         }

@@ -2,7 +2,8 @@
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>.
 
 use crate::base::url::BaseUrl;
-use crate::config::secret::Secret;
+use crate::config::ai::Aws;
+use crate::config::secret::{Secret, SecretRef};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
@@ -27,6 +28,18 @@ pub struct Signer {
 pub struct Unsignable;
 
 impl Signer {
+    /// With configured credentials, which are read here. An error is told with the name of the key that it is about.
+    pub fn of(aws: &Aws) -> Result<Signer, (&'static str, String)> {
+        let fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if aws.region.is_empty() || !aws.region.chars().all(fit) {
+            return Err(("region", format!("{:?} is no name of a region; write one like eu-central-1", aws.region)));
+        }
+        let read = |key, secret: &SecretRef| secret.resolve().map_err(|e| (key, e.to_string()));
+        let (access, secret) = (read("access_key", &aws.access_key)?, read("secret_key", &aws.secret_key)?);
+        let token = aws.session_token.as_ref().map(|t| read("session_token", t)).transpose()?;
+        Ok(Signer::new(&aws.region, &access, &secret, token.as_ref()))
+    }
+
     /// Signs for the region with a long-lived key pair, or with one lent for a time together with its session token.
     pub fn new(region: &str, access_key: &Secret, secret_key: &Secret, session_token: Option<&Secret>) -> Signer {
         let token = session_token.map(|t| t.expose().to_owned());

@@ -16,7 +16,7 @@ use crate::config::ai as yaml;
 use chat::{Dropped, Fault, Fields, Unsupported};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-pub use wire::{Progress, Reader, Record, Seen, Wire, Writer};
+pub use wire::{Identity, Progress, Reader, Record, Seen, Wire, Writer};
 
 /// A way of speaking about chats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -28,6 +28,8 @@ pub enum Dialect {
     Anthropic,
     /// Google's Gemini. Providers only: what it would be as a client's dialect is answered as for OpenAI's.
     Gemini,
+    /// Amazon Bedrock's Converse. Providers only, like Gemini's.
+    Bedrock,
 }
 
 /// A stream whose events make no sense.
@@ -60,6 +62,7 @@ impl From<yaml::Dialect> for Dialect {
             yaml::Dialect::Openai => Dialect::Openai,
             yaml::Dialect::Anthropic => Dialect::Anthropic,
             yaml::Dialect::Gemini => Dialect::Gemini,
+            yaml::Dialect::Bedrock => Dialect::Bedrock,
         }
     }
 }
@@ -71,6 +74,7 @@ impl Dialect {
             Dialect::Openai => "openai",
             Dialect::Anthropic => "anthropic",
             Dialect::Gemini => "gemini",
+            Dialect::Bedrock => "bedrock",
         }
     }
 
@@ -80,6 +84,7 @@ impl Dialect {
             Dialect::Openai => &openai_chat::OpenaiChat,
             Dialect::Anthropic => &anthropic::Anthropic,
             Dialect::Gemini => &gemini::Gemini,
+            Dialect::Bedrock => &bedrock::Bedrock,
         }
     }
 

@@ -1,8 +1,8 @@
 //! A stream of Converse, read event by event: each is an object with one member, its type. The end of the answer comes
 //! before its usage, and the stream just ends.
 
-use super::super::chat::{Dropped, Event, text_in};
-use super::super::{Garbage, Reader as Read};
+use super::super::chat::{Event, text_in};
+use super::super::{Garbage, Progress, Reader as Read};
 use super::stop;
 use crate::ai::usage::Usage;
 use base64::Engine;
@@ -21,10 +21,8 @@ pub struct Reader {
     calls: Vec<(u64, bool)>,
     /// Unreadable thinking of the open block. It is told in one piece, as its base64 cannot be joined.
     redacted: Vec<u8>,
-    usage: Option<Usage>,
     started: bool,
-    finished: bool,
-    dropped: Dropped,
+    progress: Progress,
 }
 
 impl Read for Reader {
@@ -51,8 +49,9 @@ impl Read for Reader {
             }
             "messageStop" => self.message_stop(e, out),
             "metadata" => {
-                self.usage = e.get("usage").and_then(Usage::from_bedrock).or(self.usage);
-                out.extend(self.usage.map(Event::Usage));
+                let usage = e.get("usage").and_then(Usage::from_bedrock);
+                self.progress.usage = usage.or(self.progress.usage);
+                out.extend(usage.map(Event::Usage));
                 Ok(())
             }
             // Events of kinds to come.
@@ -60,24 +59,8 @@ impl Read for Reader {
         }
     }
 
-    fn end(&mut self, out: &mut Vec<Event>) -> Result<(), Garbage> {
-        if !self.finished {
-            return Err(Garbage);
-        }
-        out.push(Event::End);
-        Ok(())
-    }
-
-    fn finished(&self) -> bool {
-        self.finished
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
-
-    fn dropped(&self) -> &Dropped {
-        &self.dropped
+    fn progress(&self) -> &Progress {
+        &self.progress
     }
 }
 
@@ -95,8 +78,8 @@ impl Reader {
                     self.calls.push((index, false));
                     out.push(Event::Call(k, word("toolUseId"), word("name")));
                 }
-                "toolUse" => self.dropped.note("server_tool_use"),
-                other => self.dropped.note(other),
+                "toolUse" => self.progress.dropped.note("server_tool_use"),
+                other => self.progress.dropped.note(other),
             }
         }
         Ok(())
@@ -124,8 +107,8 @@ impl Reader {
                     return Err(Garbage);
                 }
             }
-            "citation" => self.dropped.note("citations"),
-            other => self.dropped.note(other),
+            "citation" => self.progress.dropped.note("citations"),
+            other => self.progress.dropped.note(other),
         }
         Ok(())
     }
@@ -146,7 +129,7 @@ impl Reader {
 
     fn message_stop(&mut self, e: &Value, out: &mut Vec<Event>) -> Result<(), Garbage> {
         let reason = text_in(e, "stopReason").ok_or(Garbage)?;
-        if !std::mem::replace(&mut self.finished, true) {
+        if !std::mem::replace(&mut self.progress.finished, true) {
             out.push(Event::Finish(stop(reason).given(!self.calls.is_empty(), false)));
         }
         Ok(())
