@@ -3,6 +3,7 @@
 use super::dialect::Dialect;
 use super::error::AiError;
 use super::price::Rate;
+use super::sign::Signer;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
 use crate::config::ai::{Ai, AiRoute, PriceList, Thinking};
@@ -28,6 +29,8 @@ pub struct Provider {
     pub endpoint: Endpoint,
     /// Header fields of every call, the key among them (marked sensitive).
     pub headers: HeaderMap,
+    /// What signs each call, where no key is sent.
+    pub signer: Option<Signer>,
     /// A digest of the base URL and the configured header fields, for cache keys: another deployment answers
     /// differently. The key is left out, so that changing it leaves the caches as they are.
     pub digest: String,
@@ -125,6 +128,7 @@ impl Choice {
                 Dialect::Openai | Dialect::Completions => String::new(),
                 Dialect::Responses => "/responses".to_owned(),
                 Dialect::Gemini => "/gemini".to_owned(),
+                Dialect::Bedrock => format!("/bedrock/{:?}", m.thinking),
                 Dialect::Anthropic => format!("/anthropic/{}/{:?}", m.max_tokens, m.thinking),
             };
             format!("{:?}={:?}@{name:?}#{digest}{asked}", m.name, m.upstream)
@@ -284,12 +288,11 @@ fn anthropic_only(path: &str, m: &crate::config::ai::Model, dialect: Dialect) ->
     if m.max_tokens == Some(0) {
         fault("max_tokens", "at least 1");
     }
-    if dialect != Dialect::Anthropic {
-        for (key, set) in [("max_tokens", m.max_tokens.is_some()), ("thinking", m.thinking.is_some())] {
-            if set {
-                fault(key, "means something for providers of the dialect anthropic only");
-            }
-        }
+    if m.max_tokens.is_some() && dialect != Dialect::Anthropic {
+        fault("max_tokens", "means something for providers of the dialect anthropic only");
+    }
+    if m.thinking.is_some() && !matches!(dialect, Dialect::Anthropic | Dialect::Bedrock) {
+        fault("thinking", "means something for providers of the dialects anthropic and bedrock only");
     }
     faults
 }
@@ -312,6 +315,16 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         value.set_sensitive(true);
         headers.insert(field, value);
     }
+    let signer = p.aws.as_ref().map(Signer::of).transpose();
+    let signer = signer.map_err(|(key, message)| fault(&format!("aws.{key}"), message))?;
+    match (dialect, signer.is_some(), p.api_key.is_some()) {
+        (Dialect::Bedrock, true, true) => return Err(fault("api_key", "leave it out where `aws` is set".to_owned())),
+        (Dialect::Bedrock, false, false) => {
+            return Err(fault("aws", "the dialect bedrock wants credentials here, or an `api_key`".to_owned()));
+        }
+        (Dialect::Bedrock, ..) | (_, false, _) => {}
+        _ => return Err(fault("aws", "means something for the dialect bedrock only".to_owned())),
+    }
     let t = &p.timeouts;
     let (connect, first_byte, between_bytes) = (t.connect.0, t.first_byte.0, t.between_bytes.0);
     if connect.is_zero() || first_byte.is_zero() || between_bytes.is_zero() {
@@ -321,7 +334,7 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
     if p.responses && dialect != Dialect::Openai {
         return Err(fault("responses", "means something for providers of the dialect openai only".to_owned()));
     }
-    Ok(Provider { name: name.to_owned(), dialect, responses: p.responses, endpoint, headers, digest })
+    Ok(Provider { name: name.to_owned(), dialect, responses: p.responses, endpoint, headers, signer, digest })
 }
 
 fn digest(url: &BaseUrl, headers: &HeaderMap) -> String {

@@ -182,7 +182,10 @@ impl Open {
                 out.extend_from_slice(&frame.raw);
                 Step::Done
             }
-            Seen::Data(chunk) if self.bridge.is_some() => self.bridged(|r, events| r.read(&chunk, events), out),
+            Seen::Data(mut chunk) if self.bridge.is_some() => {
+                self.provider.wire().name(&mut chunk, &self.live.identity);
+                self.bridged(|r, events| r.read(&chunk, events), out)
+            }
             Seen::Data(chunk) => {
                 let bytes = frame.data.as_ref().map_or(0, String::len);
                 self.record(&chunk, bytes);

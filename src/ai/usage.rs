@@ -125,6 +125,28 @@ impl Usage {
         })
     }
 
+    /// From Bedrock's `usage`, whose counts of input are disjoint; how long what was written to the cache stays there is
+    /// told beside them. Thinking is not told apart. `None` when it holds no counts.
+    pub fn from_bedrock(usage: &Value) -> Option<Usage> {
+        let count = |of: &Value, name: &str| of.get(name).and_then(Value::as_u64);
+        let details = usage.get("cacheDetails").and_then(Value::as_array).into_iter().flatten();
+        let sum = |ttl: &str| {
+            let of = details.clone().filter(|d| d.get("ttl").and_then(Value::as_str) == Some(ttl));
+            of.filter_map(|d| count(d, "inputTokens")).fold(0, u64::saturating_add)
+        };
+        let (told_5m, told_1h) = (sum("5m"), sum("1h"));
+        let written = count(usage, "cacheWriteInputTokens").unwrap_or_else(|| told_5m.saturating_add(told_1h));
+        let cache_write_1h = told_1h.min(written);
+        Some(Usage {
+            uncached_in: count(usage, "inputTokens")?,
+            cache_read: count(usage, "cacheReadInputTokens").unwrap_or(0),
+            cache_write: written - cache_write_1h,
+            cache_write_1h,
+            out_text: count(usage, "outputTokens").unwrap_or(0),
+            ..Usage::default()
+        })
+    }
+
     /// As OpenAI's clients read it: the totals contain the details.
     pub fn to_openai(&self) -> Value {
         json!({

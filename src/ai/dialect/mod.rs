@@ -3,6 +3,7 @@
 //! dialect is a folder whose front page implements [`Wire`].
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod chat;
 pub mod gemini;
 pub mod openai_chat;
@@ -18,7 +19,7 @@ use crate::config::ai as yaml;
 use chat::{Dropped, Fault, Fields, Unsupported};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-pub use wire::{Progress, Reader, Record, Seen, Wire, Writer};
+pub use wire::{Identity, Progress, Reader, Record, Seen, Wire, Writer};
 
 /// A way of speaking about chats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -34,6 +35,8 @@ pub enum Dialect {
     Responses,
     /// Google's Gemini. Providers only: what it would be as a client's dialect is answered as for OpenAI's.
     Gemini,
+    /// Amazon Bedrock's Converse. Providers only, like Gemini's.
+    Bedrock,
 }
 
 /// A stream whose events make no sense.
@@ -67,6 +70,7 @@ impl From<yaml::Dialect> for Dialect {
             yaml::Dialect::OpenaiResponses => Dialect::Responses,
             yaml::Dialect::Anthropic => Dialect::Anthropic,
             yaml::Dialect::Gemini => Dialect::Gemini,
+            yaml::Dialect::Bedrock => Dialect::Bedrock,
         }
     }
 }
@@ -80,6 +84,7 @@ impl Dialect {
             Dialect::Responses => "openai_responses",
             Dialect::Anthropic => "anthropic",
             Dialect::Gemini => "gemini",
+            Dialect::Bedrock => "bedrock",
         }
     }
 
@@ -91,6 +96,7 @@ impl Dialect {
             Dialect::Responses => &openai_responses::OpenaiResponses,
             Dialect::Anthropic => &anthropic::Anthropic,
             Dialect::Gemini => &gemini::Gemini,
+            Dialect::Bedrock => &bedrock::Bedrock,
         }
     }
 

@@ -6,7 +6,7 @@ mod provider;
 
 pub use cache::{AnswerCache, Exact};
 pub use model::{Model, Price, PriceList, Thinking};
-pub use provider::{Dialect, Provider, Timeouts};
+pub use provider::{Aws, Dialect, Provider, Timeouts};
 
 use super::semantic::{Embedder, VectorStore};
 use crate::base::units::Size;

@@ -107,7 +107,7 @@ fn id(id: &str) -> String {
 }
 
 /// Arguments as the object that they are here; a call without any has an empty text elsewhere.
-pub(super) fn input(arguments: &str) -> Option<Value> {
+pub fn input(arguments: &str) -> Option<Value> {
     if arguments.trim().is_empty() {
         return Some(json!({}));
     }
@@ -161,7 +161,7 @@ fn output_config(format: Option<&Format>, effort: Option<String>, dropped: &mut 
 
 /// The `thinking` member with the effort beside it. What Anthropic would refuse is left out: thinking with a forced
 /// tool, after calls whose own thinking is not there, or without room for its budget.
-fn thinking(
+pub fn thinking(
     r: &Request,
     turns: &[Message],
     (max_tokens, how): (u64, Thinking),
@@ -201,7 +201,7 @@ fn calls_without_thought(turns: &[Message]) -> bool {
 }
 
 /// A text of white space alone cannot end an answer there.
-fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
+pub fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
     let fit: Vec<&String> = stop.iter().filter(|s| !s.trim().is_empty()).collect();
     if fit.len() < stop.len() {
         dropped.note("stop");
@@ -210,7 +210,7 @@ fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
 }
 
 /// Temperatures end at 1 here, a thinking model takes none but 1, and newer models take only one of the two knobs.
-fn sampling(r: &Request, thinks: bool, dropped: &mut Dropped) -> (Option<f64>, Option<f64>) {
+pub fn sampling(r: &Request, thinks: bool, dropped: &mut Dropped) -> (Option<f64>, Option<f64>) {
     let is_one = |x: f64| (x - 1.0).abs() < f64::EPSILON;
     // One means the same as nothing for both.
     let (mut temperature, mut top_p) = (r.temperature.filter(|t| !is_one(*t)), r.top_p.filter(|p| !is_one(*p)));
