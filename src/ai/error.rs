@@ -31,7 +31,7 @@ pub enum AiError {
     NoModel(String),
     /// A path that is no endpoint.
     #[error(
-        "no AI endpoint at {0}; there are /chat/completions, /messages, /messages/count_tokens, /embeddings and /models under this route"
+        "no AI endpoint at {0}; there are /chat/completions, /messages, /messages/count_tokens, /embeddings, /models and /models/{{model}}:generateContent, :streamGenerateContent and :countTokens under this route"
     )]
     NoEndpoint(String),
     /// The right path with the wrong method.
@@ -91,7 +91,7 @@ impl AiError {
         };
         let code = Some(self.reason().to_owned());
         let fault = Fault { message: self.to_string(), kind: String::new(), code, param };
-        let body = dialect.error(self.status(), &fault);
+        let body = dialect.wire().error(self.status(), &fault);
         let reply = Reply::json(self.status(), Source::Gateway, &body).because(self.reason());
         match self {
             AiError::Method { allowed } => reply.with(http::header::ALLOW, allowed.as_str()),

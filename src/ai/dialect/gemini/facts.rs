@@ -2,7 +2,7 @@
 
 use super::members::{count, get, get_in};
 use crate::ai::error::AiError;
-use crate::ai::prompt::Facts;
+use crate::ai::facts::{Facts, missing};
 use serde_json::{Map, Value};
 
 /// The facts; model and stream stand in the path and are added to the members by the parser. A user's content of
@@ -13,10 +13,7 @@ pub fn facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
     let mut facts = Facts { model, stream, wants_usage: true, n: 1, ..Facts::default() };
     let contents = match get(fields, "contents") {
         Some(Value::Array(all)) if !all.is_empty() => all,
-        _ => {
-            let message = "contents must be a list of at least one content";
-            return Err(AiError::invalid(message, Some("contents"), "invalid_value"));
-        }
+        _ => return Err(missing("contents", "a list of at least one content")),
     };
     facts.messages = contents.len();
     if let Some(system) = get(fields, "systemInstruction") {
@@ -28,8 +25,7 @@ pub fn facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
         facts.chars += text.chars().count();
         facts.parts += others;
         if !is_model(content) && !only_responses(content) {
-            facts.turns += 1;
-            facts.text = text;
+            facts.asked(text);
         }
     }
     let tools = get(fields, "tools").and_then(Value::as_array).into_iter().flatten();

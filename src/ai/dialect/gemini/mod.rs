@@ -16,17 +16,185 @@ pub mod write;
 #[cfg(test)]
 mod tests;
 
-use super::chat::{Fault, Stop, text_in};
+use super::chat::{Answer, Dropped, Fault, Fields, Request, Stop, Unsupported, text_in};
+use super::wire::{self, Reader, Record, Seen, Wire, Writer};
+use super::{Garbage, Target, Wanted};
+use crate::ai::error::AiError;
+use crate::ai::facts::Facts;
+use crate::ai::json::Edit;
+use crate::ai::prompt::Operation;
+use crate::ai::sse::Frame;
+use crate::ai::usage::Usage;
+use crate::config::secret::Secret;
 use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// The field for keys.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 /// What stands before a thought signature of Gemini's wherever a client keeps it: no other provider can read it.
 pub const SIGNED: &str = "gemini:";
 
+/// Members that do not change the answer: the path's model and method, who is billed.
+const NEUTRAL: [&str; 3] = ["model", "stream", "labels"];
+
+/// What Google's models are asked for, whether it is served here or not.
+const METHODS: [&str; 9] = [
+    "generateContent",
+    "streamGenerateContent",
+    "countTokens",
+    "embedContent",
+    "batchEmbedContents",
+    "asyncBatchEmbedContent",
+    "batchGenerateContent",
+    "predict",
+    "predictLongRunning",
+];
+
+/// Whether a path is one of Google's API: its version stands in it, or the method behind a model.
+pub fn is_at(path: &str) -> bool {
+    path.contains("/v1beta/models") || method_at(path).is_some()
+}
+
+/// A path `…/models/{model}:{method}` without the method, and the method. Names of models may have colons of their own.
+pub fn method_at(path: &str) -> Option<(&str, &str)> {
+    let (model, method) = path.trim_end_matches('/').rsplit_once(':')?;
+    (model.contains("/models/") && METHODS.contains(&method)).then_some((model, method))
+}
+
+/// Whether a query asks for server-sent events: `alt=sse`.
+pub fn wants_events(query: Option<&str>) -> bool {
+    query.unwrap_or_default().split('&').any(|pair| pair == "alt=sse")
+}
+
+/// The key that a query carries, as Google's clients may send theirs.
+pub fn key_in(query: Option<&str>) -> Option<&str> {
+    let pairs = query.unwrap_or_default().split('&');
+    pairs.filter_map(|pair| pair.strip_prefix("key=")).find(|key| !key.is_empty())
+}
+
+/// What changes in a client's body on its way to a provider of this dialect: the path names the model, so that the body
+/// need not; where it does, and where it bears what other providers signed, that is replaced.
+pub fn edits(body: &str, model: &str, model_at: Option<&Range<usize>>) -> Vec<Edit> {
+    let mut out = sign::foreign(body);
+    let name = |span: Range<usize>| Edit { span, text: Value::from(format!("models/{model}")).to_string() };
+    out.extend(model_at.cloned().map(name));
+    out.extend(read::counted_model(body).map(name));
+    out
+}
+
+/// The dialect.
+pub struct Gemini;
+
+impl Wire for Gemini {
+    fn path(&self, operation: Operation, model: &str, stream: bool) -> Option<Cow<'static, str>> {
+        match operation {
+            _ if operation.is_chat() => Some(path(model, stream).into()),
+            Operation::CountContents => Some(format!("/models/{model}:countTokens").into()),
+            _ => None,
+        }
+    }
+
+    fn credential(&self, key: &Secret) -> (HeaderName, String) {
+        (API_KEY, key.expose().to_owned())
+    }
+
+    fn look(&self, frame: &Frame) -> Seen {
+        wire::look(frame)
+    }
+
+    fn begins(&self, event: &Value) -> bool {
+        begins(event)
+    }
+
+    fn is_answer(&self, json: &Value) -> bool {
+        is_answer(json)
+    }
+
+    fn usage(&self, json: &Value) -> Option<Usage> {
+        Usage::from_gemini(json.get("usageMetadata")?)
+    }
+
+    fn write_request(&self, r: &Request, _target: &Target<'_>, dropped: &mut Dropped) -> Result<Value, Unsupported> {
+        write::request(r, dropped)
+    }
+
+    fn read_answer(&self, json: &Value, dropped: &mut Dropped) -> Result<Answer, Garbage> {
+        answer::read(json, dropped)
+    }
+
+    fn reader(&self) -> Box<dyn Reader> {
+        Box::new(stream_in::Reader::default())
+    }
+
+    fn facts(&self, fields: &Fields) -> Result<Facts, AiError> {
+        facts::facts(fields)
+    }
+
+    fn neutral(&self) -> &'static [&'static str] {
+        &NEUTRAL
+    }
+
+    fn conversation(&self) -> &'static str {
+        "contents"
+    }
+
+    fn read_request(&self, fields: &Fields, dropped: &mut Dropped) -> Result<Request, Unsupported> {
+        read::request(fields, dropped)
+    }
+
+    fn write_answer(&self, answer: &Answer, _wanted: Wanted) -> Result<Value, Garbage> {
+        answer::write(answer)
+    }
+
+    fn writer(&self, _wanted: Wanted) -> Box<dyn Writer> {
+        Box::new(stream_out::Writer::default())
+    }
+
+    fn recorder(&self, bytes_max: usize) -> Box<dyn Record> {
+        Box::new(record::Recorder::new(bytes_max))
+    }
+
+    fn replay(&self, answer: &Value, _wants_usage: bool) -> Option<String> {
+        replay::stream(answer)
+    }
+
+    /// There is no mark of the end: the last event bears the reason.
+    fn close(&self) -> &'static str {
+        ""
+    }
+
+    /// An empty line. Google's SDKs take a comment for a broken event.
+    fn ping(&self) -> &'static str {
+        "\n"
+    }
+
+    fn error(&self, status: StatusCode, fault: &Fault) -> Value {
+        error(status, fault)
+    }
+
+    fn may_keep(&self, json: &Value) -> bool {
+        may_keep(json)
+    }
+
+    fn may_share(&self, json: &Value) -> bool {
+        may_share(json)
+    }
+}
+
+/// Whether an event carries something of the answer itself.
+fn begins(event: &Value) -> bool {
+    !parts(event).is_empty() || finish_reason(event).is_some()
+}
+
+/// Candidates, or the word that there are none.
+fn is_answer(json: &Value) -> bool {
+    json.get("candidates").is_some_and(Value::is_array) || finish_reason(json).is_some()
+}
+
 /// Where a chat goes, below the base URL.
-pub fn path(model: &str, stream: bool) -> String {
+fn path(model: &str, stream: bool) -> String {
     let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
     format!("/models/{model}:{method}")
 }
@@ -40,16 +208,6 @@ fn parts(json: &Value) -> &[Value] {
 fn finish_reason(json: &Value) -> Option<&str> {
     let blocked = json.pointer("/promptFeedback/blockReason").and_then(Value::as_str);
     json.pointer("/candidates/0/finishReason").and_then(Value::as_str).or(blocked)
-}
-
-/// Whether JSON is an answer: candidates, or the word that there are none.
-pub fn is_answer(json: &Value) -> bool {
-    json.get("candidates").is_some_and(Value::is_array) || finish_reason(json).is_some()
-}
-
-/// Whether an event carries something of the answer itself.
-pub fn begins(event: &Value) -> bool {
-    !parts(event).is_empty() || finish_reason(event).is_some()
 }
 
 /// The end behind the word; it is `STOP` also where tools are to be called.

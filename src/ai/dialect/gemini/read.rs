@@ -2,12 +2,15 @@
 //! send them, or in snake_case, which Google's own servers take as well.
 
 use super::super::chat::{
-    Block, Dropped, Fields, Format, Message, Reasoning, Request, Role, Tool, ToolChoice, Unsupported, object,
+    Block, Dropped, Fields, Format, Message, Reasoning, Request, Role, Tool, ToolChoice, Unsupported,
 };
 use super::content::{Calls, parts};
 use super::members::{count, either, either_list, either_object, either_text};
 use super::schema;
+use crate::ai::json::members;
+use crate::ai::prompt::Operation;
 use serde_json::Value;
+use std::ops::Range;
 
 /// Members without which the provider would do something else, with what they ask for.
 const NEEDED: [(&str, &str); 2] =
@@ -190,11 +193,28 @@ fn thinking(mut t: Fields, dropped: &mut Dropped) -> Option<Reasoning> {
     }
 }
 
-/// A request for a count, which may wrap the request that is to be counted.
-pub fn counted(fields: &Fields) -> Fields {
-    let mut f = fields.clone();
-    either_object(&mut f, "generateContentRequest").unwrap_or_else(|| {
-        let contents = either_list(&mut f, "contents");
-        object([("contents", contents.into())])
-    })
+/// The members of a request with what its path says. A request for a count may wrap the one that is to be counted.
+pub fn with_path(mut fields: Fields, operation: Operation, model: String) -> Fields {
+    if operation == Operation::CountContents
+        && let Some(counted) = either_object(&mut fields, "generateContentRequest")
+    {
+        fields = counted;
+    }
+    fields.insert("model".to_owned(), model.into());
+    fields.insert("stream".to_owned(), (operation == Operation::StreamGenerate).into());
+    fields
+}
+
+/// Where a request for a count names the model of the request that it wraps.
+pub fn counted_model(body: &str) -> Option<Range<usize>> {
+    // Most bodies need no second look.
+    if !body.contains("generateContentRequest") && !body.contains("generate_content_request") {
+        return None;
+    }
+    let outer = members(body).ok()?;
+    let wrapper = |key: &str| matches!(key, "generateContentRequest" | "generate_content_request");
+    let (_, place) = outer.into_iter().find(|(key, _)| wrapper(key))?;
+    let inner = members(body.get(place.clone())?).ok()?;
+    let (_, span) = inner.into_iter().find(|(key, _)| key == "model")?;
+    Some(place.start + span.start..place.start + span.end)
 }
