@@ -48,7 +48,8 @@ pub fn partition(prompt: &Prompt, scope: &Scope<'_>) -> Key {
         }
         None => Value::Null,
     };
-    let fields = telling(prompt).map(|(k, v)| (k, if k == "messages" { &blank } else { v }));
+    let turns = prompt.dialect.wire().conversation();
+    let fields = telling(prompt).map(|(k, v)| (k, if k == turns { &blank } else { v }));
     let mut text = String::with_capacity(1024);
     canon::object(fields, &mut text);
     digest("semantic", prompt, scope, &text)
@@ -58,7 +59,9 @@ pub fn partition(prompt: &Prompt, scope: &Scope<'_>) -> Key {
 fn without_text(message: &Value) -> Value {
     let Value::Object(fields) = message else { return message.clone() };
     let mut out: Map<String, Value> = fields.clone();
-    match out.get_mut("content") {
+    // Gemini's contents have parts in the place of a content.
+    let content = if out.contains_key("parts") { "parts" } else { "content" };
+    match out.get_mut(content) {
         Some(Value::String(s)) => s.clear(),
         Some(Value::Array(parts)) => {
             for part in parts.iter_mut().filter(|p| part_text(p).is_some()) {

@@ -64,7 +64,14 @@ pub fn unfit(prompt: &Prompt) -> Option<&'static str> {
 fn uses_tools(message: &Value) -> bool {
     let role = message.get("role").and_then(Value::as_str);
     let called = ["tool_calls", "function_call"].iter().any(|k| message.get(k).is_some_and(|v| !v.is_null()));
-    called || matches!(role, Some("tool" | "function")) || blocks_of_tools(message)
+    called || matches!(role, Some("tool" | "function")) || blocks_of_tools(message) || parts_of_tools(message)
+}
+
+/// Gemini's calls and responses, in either of its spellings.
+fn parts_of_tools(message: &Value) -> bool {
+    let parts = message.get("parts").and_then(Value::as_array);
+    let mut names = parts.into_iter().flatten().filter_map(Value::as_object).flat_map(|p| p.keys());
+    names.any(|n| matches!(n.as_str(), "functionCall" | "function_call" | "functionResponse" | "function_response"))
 }
 
 /// Anthropic's `tool_use`, `tool_result`, `server_tool_use`, `web_search_tool_result` and whatever is like them.

@@ -63,9 +63,15 @@ pub fn method_at(path: &str) -> Option<(&str, &str)> {
     (model.contains("/models/") && METHODS.contains(&method)).then_some((model, method))
 }
 
-/// Whether a query asks for server-sent events: `alt=sse`.
-pub fn wants_events(query: Option<&str>) -> bool {
-    query.unwrap_or_default().split('&').any(|pair| pair == "alt=sse")
+/// Whether an operation can be answered in the form that its query asks for: streams are server-sent events here, and
+/// not Google's other form, one JSON list that grows.
+pub fn deliverable(operation: Operation, query: Option<&str>) -> Result<(), AiError> {
+    let events = query.unwrap_or_default().split('&').any(|pair| pair == "alt=sse");
+    if operation == Operation::StreamGenerate && !events {
+        let message = "a stream comes as server-sent events only: add ?alt=sse to the URL";
+        return Err(AiError::invalid(message, Some("alt"), "invalid_value"));
+    }
+    Ok(())
 }
 
 /// The key that a query carries, as Google's clients may send theirs.
