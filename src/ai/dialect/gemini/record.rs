@@ -3,6 +3,7 @@
 use super::super::Record;
 use super::super::chat::{Fields, text_in};
 use super::begins;
+use super::sign::{self, Signature};
 use crate::ai::usage::Usage;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -10,6 +11,9 @@ use std::collections::BTreeMap;
 /// Candidates that are followed, and parts of each; more is no sane answer.
 const CANDIDATES_MAX: usize = 64;
 const PARTS_MAX: usize = 65_536;
+
+/// What signs a part.
+const SIGNATURE: &str = "thoughtSignature";
 
 /// A candidate in the making.
 #[derive(Default)]
@@ -75,8 +79,8 @@ impl Growing {
             if self.parts.len() >= PARTS_MAX || part.get("functionCall").is_some_and(fragment) {
                 return false;
             }
-            match self.parts.last_mut().filter(|last| continues(last, part)).and_then(|last| last.get_mut("text")) {
-                Some(Value::String(said)) => said.push_str(text_in(part, "text").unwrap_or_default()),
+            match self.parts.last_mut() {
+                Some(last) if continues(last, part) => more(last, part),
                 _ => self.parts.push(part.clone()),
             }
         }
@@ -84,14 +88,28 @@ impl Growing {
     }
 }
 
-/// Whether a part is more of the text or of the thought before. One that is signed stands alone.
+/// Whether a part is more of the text or of the thought before, or the signature of that thought. Any other part that
+/// is signed stands alone.
 fn continues(last: &Value, part: &Value) -> bool {
-    let plain = |p: &Value| {
-        let thought = p.get("thought").and_then(Value::as_bool).unwrap_or(false);
-        let members = p.as_object().filter(|m| m.keys().all(|k| k == "text" || k == "thought"));
-        members.filter(|m| m.get("text").is_some_and(Value::is_string)).map(|_| thought)
+    let thought = |p: &Value| p.get("thought").and_then(Value::as_bool).unwrap_or(false);
+    let plain = |p: &Value, more: &str| {
+        let known = |k: &String| k == "text" || k == "thought" || k == more;
+        p.get("text").is_some_and(Value::is_string) && p.as_object().is_some_and(|m| m.keys().all(known))
     };
-    plain(last).is_some() && plain(last) == plain(part)
+    let signs = |p: &Value| {
+        let of_thought = |s: &str| matches!(sign::read(s), Signature::Of(_));
+        thought(p) && text_in(p, "text") == Some("") && text_in(p, SIGNATURE).is_some_and(of_thought)
+    };
+    plain(last, "") && thought(last) == thought(part) && (plain(part, "") || plain(part, SIGNATURE) && signs(part))
+}
+
+fn more(last: &mut Value, part: &Value) {
+    if let (Some(Value::String(said)), Some(text)) = (last.get_mut("text"), text_in(part, "text")) {
+        said.push_str(text);
+    }
+    if let (Some(members), Some(signature)) = (last.as_object_mut(), part.get(SIGNATURE)) {
+        members.insert(SIGNATURE.to_owned(), signature.clone());
+    }
 }
 
 impl Record for Recorder {

@@ -1,6 +1,6 @@
 //! Plays a stored complete answer back as the stream a client asked for. It is the inverse of `record`.
 
-use super::super::chat::{Fields, text_in};
+use super::super::chat::{Fields, object, text_in};
 use crate::ai::replay::pieces;
 use crate::ai::sse;
 use serde_json::{Value, json};
@@ -23,15 +23,16 @@ pub fn stream(answer: &Value) -> Option<String> {
     };
     let mut last = Vec::new();
     for candidate in &candidates {
-        let index = candidate.get("index").cloned().unwrap_or_else(|| 0.into());
         let parts = candidate.pointer("/content/parts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         for part in parts.iter().flat_map(cut) {
-            let piece = json!({ "content": { "parts": [part], "role": "model" }, "index": index });
-            push(super::super::chat::object([("candidates", json!([piece]))]));
+            let mut piece = object([("content", json!({ "parts": [part], "role": "model" }))]);
+            piece.extend(candidate.get("index").map(|i| ("index".to_owned(), i.clone())));
+            push(object([("candidates", json!([piece]))]));
         }
         let mut end = candidate.as_object()?.clone();
-        let content = if parts.is_empty() { json!({ "role": "model" }) } else { json!({ "parts": [{ "text": "" }], "role": "model" }) };
-        end.insert("content".to_owned(), content);
+        let silence = if parts.is_empty() { None } else { Some(("parts", json!([{ "text": "" }]))) };
+        let content = silence.into_iter().chain([("role", "model".into())]);
+        end.insert("content".to_owned(), content.map(|(k, v)| (k.to_owned(), v)).collect());
         last.push(Value::Object(end));
     }
     let mut end = Fields::new();
