@@ -227,7 +227,7 @@ impl Gateway {
             Ok((choice, plan)) => {
                 let record = record.clone();
                 let run = Run { gateway: self, prompt, context, choice, plan, record, started };
-                if prompt.operation == Operation::CountTokens { run.count().await } else { run.answer().await }
+                if prompt.operation.is_count() { run.count().await } else { run.answer().await }
             }
             Err(e) => e.reply(prompt.dialect),
         }

@@ -250,6 +250,7 @@ async fn open_whole(
     let fits = match prompt.operation {
         Operation::Embeddings => json.get("data").is_some_and(Value::is_array),
         Operation::CountTokens => json.get("input_tokens").is_some_and(Value::is_u64),
+        Operation::CountContents => json.get("totalTokens").is_some_and(Value::is_u64),
         _ => wire.is_answer(&json),
     };
     if !fits {

@@ -280,11 +280,11 @@ impl Open {
     }
 
     /// The provider ended without the mark of the end: fine if it speaks OpenAI's dialect, where servers are known to
-    /// leave it out, and every choice had ended; a cut otherwise.
+    /// leave it out, or Gemini's, which has none, and every choice had ended; a cut otherwise.
     fn clean_end(&mut self, out: &mut BytesMut) -> Step {
         let finished = match &self.bridge {
             Some(bridge) => bridge.reader.may_end(),
-            None => self.provider.asks_for_usage() && self.recorder.finished(),
+            None => (self.provider.asks_for_usage() || self.provider == Dialect::Gemini) && self.recorder.finished(),
         };
         if !finished {
             return Step::Fail("cut", true);

@@ -102,6 +102,11 @@ impl Usage {
     /// From Gemini's `usageMetadata`: the prompt contains what was cached, thoughts stand beside the candidates, and
     /// what built-in tools read stands beside the prompt. `None` when it holds no counts.
     pub fn from_gemini(usage: &Value) -> Option<Usage> {
+        Usage::from_gemini_fields(usage.as_object()?)
+    }
+
+    /// The same from its members.
+    pub fn from_gemini_fields(usage: &Map<String, Value>) -> Option<Usage> {
         let count = |name: &str| usage.get(name).and_then(Value::as_u64);
         let audio = |name: &str| {
             let details = usage.get(name).and_then(Value::as_array).into_iter().flatten();
@@ -189,6 +194,35 @@ impl Usage {
             "output_tokens": self.output(),
             "output_tokens_details": { "thinking_tokens": self.out_reasoning },
         })
+    }
+
+    /// As Gemini's clients read it: thoughts stand beside the candidates.
+    pub fn to_gemini(&self) -> Value {
+        let details = |all: u64, audio: u64| {
+            json!([
+                { "modality": "TEXT", "tokenCount": all.saturating_sub(audio) },
+                { "modality": "AUDIO", "tokenCount": audio },
+            ])
+        };
+        let said = self.out_text.saturating_add(self.audio_out);
+        let mut out = Map::new();
+        let mut set = |name: &str, value: Value| drop(out.insert(name.to_owned(), value));
+        set("promptTokenCount", self.input().into());
+        set("candidatesTokenCount", said.into());
+        set("totalTokenCount", self.input().saturating_add(self.output()).into());
+        if self.cache_read > 0 {
+            set("cachedContentTokenCount", self.cache_read.into());
+        }
+        if self.out_reasoning > 0 {
+            set("thoughtsTokenCount", self.out_reasoning.into());
+        }
+        if self.audio_in > 0 {
+            set("promptTokensDetails", details(self.input(), self.audio_in));
+        }
+        if self.audio_out > 0 {
+            set("candidatesTokensDetails", details(said, self.audio_out));
+        }
+        Value::Object(out)
     }
 
     /// Each kind's name in metrics and its count.

@@ -33,7 +33,7 @@ pub enum Dialect {
     Completions,
     /// OpenAI's Responses.
     Responses,
-    /// Google's Gemini. Providers only: what it would be as a client's dialect is answered as for OpenAI's.
+    /// Google's Gemini.
     Gemini,
     /// Amazon Bedrock's Converse. Providers only, like Gemini's.
     Bedrock,
@@ -100,11 +100,18 @@ impl Dialect {
         }
     }
 
-    /// What a client speaks, judged before its request is understood: by the path, else by the version it sends.
+    /// What a client speaks, judged before its request is understood: by the path, else by the version or the key that
+    /// it sends.
     pub fn of_client(path: &str, headers: &HeaderMap) -> Dialect {
         let messages = path.trim_end_matches('/').ends_with("/messages") || path.contains("/messages/");
-        let models = path.contains("/models") && headers.contains_key("anthropic-version");
-        if messages || models { Dialect::Anthropic } else { Dialect::Openai }
+        let models = path.contains("/models");
+        if messages || models && headers.contains_key("anthropic-version") {
+            Dialect::Anthropic
+        } else if models && (gemini::is_at(path) || headers.contains_key(gemini::API_KEY)) {
+            Dialect::Gemini
+        } else {
+            Dialect::Openai
+        }
     }
 
     /// Whether its streams tell usage in a chunk of its own, and only if it is asked for.

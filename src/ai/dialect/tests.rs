@@ -12,18 +12,22 @@ use std::path::{Path, PathBuf};
 
 const WANTED: Wanted = Wanted { created: 1_767_225_600, usage: true };
 /// Client to provider.
-const REQUESTS: [(Dialect, Dialect); 4] = [
+const REQUESTS: [(Dialect, Dialect); 6] = [
     (Dialect::Openai, Dialect::Anthropic),
     (Dialect::Anthropic, Dialect::Openai),
     (Dialect::Openai, Dialect::Gemini),
     (Dialect::Anthropic, Dialect::Gemini),
+    (Dialect::Gemini, Dialect::Openai),
+    (Dialect::Gemini, Dialect::Anthropic),
 ];
 /// Provider to client.
-const ANSWERS: [(Dialect, Dialect); 4] = [
+const ANSWERS: [(Dialect, Dialect); 6] = [
     (Dialect::Openai, Dialect::Anthropic),
     (Dialect::Anthropic, Dialect::Openai),
     (Dialect::Gemini, Dialect::Openai),
     (Dialect::Gemini, Dialect::Anthropic),
+    (Dialect::Openai, Dialect::Gemini),
+    (Dialect::Anthropic, Dialect::Gemini),
 ];
 
 fn folder(dialect: Dialect) -> PathBuf {
@@ -172,7 +176,11 @@ fn streams_are_translated_as_the_tables_say_however_the_bytes_are_cut() {
                 let (a, b) = bytes.split_at(at);
                 assert_eq!(translated(pair, &[a, b]).0, whole, "cut at {at}: {}", path.display());
             }
-            let clean = whole.ends_with(if pair.1 == Dialect::Openai { "[DONE]\n\n" } else { "\"message_stop\"}\n\n" });
+            let clean = match pair.1 {
+                Dialect::Openai => whole.ends_with("[DONE]\n\n"),
+                Dialect::Anthropic => whole.ends_with("\"message_stop\"}\n\n"),
+                Dialect::Gemini => whole.ends_with("}\n\n") && whole.contains("\"finishReason\""),
+            };
             let broken = ["cut", "error", "endless"].iter().any(|w| path.to_str().unwrap().contains(w));
             assert_eq!((clean, recorded.is_some()), (!broken, !broken), "{}", path.display());
         }
@@ -186,10 +194,6 @@ fn a_stream_and_a_whole_answer_are_translated_alike() {
     for (from, to) in ANSWERS {
         for (path, text) in inputs(from, "stream-") {
             let (_, Some(recorded)) = translated((from, to), &[text.as_bytes()]) else { continue };
-            // Gemini has no clients, so nothing records its streams.
-            if from == Dialect::Gemini {
-                continue;
-            }
             let mut recorder = from.wire().recorder(1 << 20);
             let mut parser = Parser::default();
             for frame in parser.push(text.as_bytes()).unwrap() {
@@ -218,17 +222,19 @@ fn a_stream_and_a_whole_answer_are_translated_alike() {
 
 #[test]
 fn replaying_a_recorded_message_gives_the_same_message() {
-    for (path, text) in inputs(Dialect::Anthropic, "answer-") {
-        let answer = json_of(&text);
-        let stream = Dialect::Anthropic.wire().replay(&answer, false).unwrap();
-        let (mut recorder, mut parser) = (Dialect::Anthropic.wire().recorder(1 << 20), Parser::default());
-        for frame in parser.push(stream.as_bytes()).unwrap() {
-            match Dialect::Anthropic.wire().look(&frame) {
-                Seen::Data(chunk) | Seen::End(chunk) => recorder.add(&chunk, 1),
-                other => panic!("{other:?}"),
+    for dialect in [Dialect::Anthropic, Dialect::Gemini] {
+        for (path, text) in inputs(dialect, "answer-") {
+            let answer = json_of(&text);
+            let stream = dialect.wire().replay(&answer, false).unwrap();
+            let (mut recorder, mut parser) = (dialect.wire().recorder(1 << 20), Parser::default());
+            for frame in parser.push(stream.as_bytes()).unwrap() {
+                match dialect.wire().look(&frame) {
+                    Seen::Data(chunk) | Seen::End(chunk) => recorder.add(&chunk, 1),
+                    other => panic!("{other:?}"),
+                }
             }
+            assert_eq!(recorder.answer().unwrap(), answer, "{}", path.display());
         }
-        assert_eq!(recorder.answer().unwrap(), answer, "{}", path.display());
     }
 }
 
@@ -307,7 +313,7 @@ proptest! {
     #[test]
     fn no_request_and_no_answer_makes_a_translation_panic(text in "\\PC{0,40}", n in any::<i64>()) {
         let odd = [json!(text), json!(n), json!(null), json!([text]), json!({ "type": text, "role": text, "content": n })];
-        for name in ["messages", "tools", "tool_choice", "system", "stop", "response_format", "output_config", "thinking"] {
+        for name in ["messages", "contents", "generationConfig", "toolConfig", "tools", "tool_choice", "system", "stop", "response_format", "output_config", "thinking"] {
             for v in &odd {
                 for (pair, back) in REQUESTS.into_iter().zip(ANSWERS) {
                     for v in [v.clone(), json!([v])] {

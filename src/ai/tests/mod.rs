@@ -4,6 +4,7 @@ mod caching;
 mod collapsing;
 mod crossing;
 mod fallback;
+mod gemini_client;
 mod keys;
 mod leaving;
 mod reading;
