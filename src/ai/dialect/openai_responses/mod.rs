@@ -11,6 +11,9 @@ pub mod stream_in;
 pub mod stream_out;
 pub mod write;
 
+#[cfg(test)]
+mod tests;
+
 use super::super::error::AiError;
 use super::super::facts::Facts;
 use super::super::prompt::Operation;
