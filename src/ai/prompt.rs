@@ -1,6 +1,6 @@
 //! One model request, read once: what it asks (for the policy and the caches) and its original bytes (for the provider).
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, openai_responses};
 use super::error::AiError;
 use super::facts::{self, Facts};
 use super::json::{Edit, ask_for_usage, members, splice};
@@ -156,6 +156,9 @@ impl Prompt {
         let mut edits = Vec::new();
         if model != self.facts.model {
             edits.push(Edit { span: self.model_at.clone(), text: Value::from(model).to_string() });
+        }
+        if self.dialect == Dialect::Responses {
+            edits.extend(openai_responses::without_foreign(text, &self.fields));
         }
         if self.dialect.asks_for_usage() && self.facts.stream && !self.facts.wants_usage {
             edits.extend(ask_for_usage(text, self.stream_options_at.as_ref()));

@@ -21,7 +21,7 @@ tiers: {{ cheap: [gpt] }}",
     ))
 }
 
-fn golden(dialect: Dialect, name: &str) -> String {
+pub fn golden(dialect: Dialect, name: &str) -> String {
     let path = format!("{}/tests/fixtures/ai/{}/{name}", env!("CARGO_MANIFEST_DIR"), dialect.as_str());
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
@@ -36,7 +36,7 @@ async fn ask(w: &World, prompt: Prompt) -> Seen {
 }
 
 /// A provider that sends an event stream byte by byte.
-async fn dribbling(text: &str) -> Provider {
+pub async fn dribbling(text: &str) -> Provider {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let p = Provider { url: format!("http://{}/v1", listener.local_addr().unwrap()), seen: Arc::default() };
     let (log, text) = (p.seen.clone(), text.as_bytes().to_vec());

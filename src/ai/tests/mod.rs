@@ -2,11 +2,12 @@
 
 mod caching;
 mod collapsing;
-mod crossing;
+pub mod crossing;
 mod fallback;
 mod keys;
 mod leaving;
 mod reading;
+mod responses;
 mod streaming;
 mod verdicts;
 
