@@ -1,6 +1,6 @@
 //! One model request, read once: what it asks (for the policy and the caches) and its original bytes (for the provider).
 
-use super::dialect::{Dialect, gemini};
+use super::dialect::{Dialect, gemini, openai_responses};
 use super::error::AiError;
 use super::facts::{self, Facts};
 use super::json::{Edit, ask_for_usage, members, splice};
@@ -208,6 +208,9 @@ impl Prompt {
             edits = gemini::edits(text, model, self.model_at.as_ref());
         } else if let Some(span) = self.model_at.clone().filter(|_| model != self.facts.model) {
             edits.push(Edit { span, text: Value::from(model).to_string() });
+        }
+        if self.dialect == Dialect::Responses {
+            edits.extend(openai_responses::without_foreign(text, &self.fields));
         }
         if self.dialect.asks_for_usage() && self.facts.stream && !self.facts.wants_usage {
             edits.extend(ask_for_usage(text, self.stream_options_at.as_ref()));

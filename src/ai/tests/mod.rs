@@ -2,12 +2,13 @@
 
 mod caching;
 mod collapsing;
-mod crossing;
+pub mod crossing;
 mod fallback;
 mod gemini_client;
 mod keys;
 mod leaving;
 mod reading;
+mod responses;
 mod streaming;
 mod verdicts;
 

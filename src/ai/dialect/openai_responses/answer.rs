@@ -63,7 +63,7 @@ pub(super) fn call(item: &Value) -> Option<Call> {
 
 /// Writes it: texts that follow each other are parts of one message.
 pub fn write(answer: &Answer, wanted: Wanted) -> Value {
-    let head = Head { id: answer.id.clone(), model: answer.model.clone(), created: wanted.created };
+    let head = Head::new(&answer.id, &answer.model, wanted.created);
     let ended = status(&answer.stop).0;
     let said = |b: &&Block| match &b.part {
         Part::Text(text) => !text.is_empty(),
@@ -93,7 +93,12 @@ fn item(group: &[&Block], index: usize, status: &str, head: &Head) -> Option<Val
             items::reasoning(&id("rs"), text, signature.as_deref().map(items::seal).as_deref())
         }
         Part::Redacted(data) => items::reasoning(&id("rs"), "", Some(&items::seal_redacted(data))),
-        Part::Call(call) => items::call(&id("fc"), call, status),
+        Part::Call(call) => {
+            let mut call = call.clone();
+            let none = items::no_arguments(&call.arguments);
+            call.arguments.extend(none);
+            items::call(&id("fc"), &call, status)
+        }
         _ => {
             let text = |b: &&Block| match &b.part {
                 Part::Text(text) => Some(items::text_part(text)),

@@ -13,6 +13,12 @@ const SEALED: &str = "sluicegate:";
 /// The same before thinking that only its provider can read.
 const REDACTED: &str = "sluicegate-redacted:";
 
+/// The beginning of a JSON string that is either.
+pub const MARKED: &str = "\"sluicegate";
+
+/// What ids of responses begin with.
+const RESPONSE: &str = "resp_";
+
 /// Parts of a summary are paragraphs.
 pub const PARAGRAPH: &str = "\n\n";
 
@@ -25,9 +31,15 @@ pub struct Head {
 }
 
 impl Head {
+    /// A provider's answer in this dialect's words.
+    pub fn new(id: &str, model: &str, created: u64) -> Head {
+        let prefix = if id.starts_with(RESPONSE) { "" } else { RESPONSE };
+        Head { id: format!("{prefix}{id}"), model: model.to_owned(), created }
+    }
+
     /// The id of the item at this place: the same whether the answer is streamed or not.
     pub fn item_id(&self, prefix: &str, index: usize) -> String {
-        format!("{prefix}_{}_{index}", self.id)
+        format!("{prefix}_{}_{index}", self.id.strip_prefix(RESPONSE).unwrap_or(&self.id))
     }
 
     /// A response that has ended so, or is under way. What it would repeat of the request is left at its default: the
@@ -87,6 +99,11 @@ pub fn reasoning(id: &str, text: &str, sealed: Option<&str>) -> Value {
     Value::Object(out)
 }
 
+/// Arguments are JSON here also where there are none, which elsewhere may be no text at all.
+pub fn no_arguments(arguments: &str) -> Option<&'static str> {
+    arguments.trim().is_empty().then_some("{}")
+}
+
 /// A signature as clients of this dialect keep it.
 pub fn seal(signature: &str) -> String {
     format!("{SEALED}{signature}")
@@ -109,6 +126,12 @@ pub fn thought(item: &Value) -> Option<Part> {
     }
     let signature = sealed.strip_prefix(SEALED).map_or_else(|| signature(item, sealed), str::to_owned);
     Some(Part::Reasoning(text, Some(signature)))
+}
+
+/// Whether an item of a request holds what another provider signed, which OpenAI would refuse.
+pub fn is_foreign(item: &Value) -> bool {
+    let sealed = text_in(item, "encrypted_content").unwrap_or_default();
+    sealed.starts_with(SEALED) || sealed.starts_with(REDACTED)
 }
 
 fn signature(item: &Value, encrypted: &str) -> String {

@@ -11,8 +11,12 @@ pub mod stream_in;
 pub mod stream_out;
 pub mod write;
 
+#[cfg(test)]
+mod tests;
+
 use super::super::error::AiError;
 use super::super::facts::Facts;
+use super::super::json::{Edit, members};
 use super::super::prompt::Operation;
 use super::super::sse::{self, DONE, Frame};
 use super::super::usage::Usage;
@@ -141,6 +145,15 @@ impl Wire for OpenaiResponses {
     fn may_share(&self, json: &Value) -> bool {
         may_share(json)
     }
+}
+
+/// The edit that takes other providers' thinking out of a request for OpenAI, which could not read it: a conversation
+/// may have been led by several.
+pub fn without_foreign(body: &str, fields: &Fields) -> Option<Edit> {
+    let items = fields.get("input").and_then(Value::as_array).filter(|_| body.contains(items::MARKED))?;
+    let own: Vec<&Value> = items.iter().filter(|item| !items::is_foreign(item)).collect();
+    let (_, span) = members(body).ok()?.into_iter().find(|(name, _)| name == "input")?;
+    (own.len() < items.len()).then(|| Edit { span, text: json!(own).to_string() })
 }
 
 fn error_event(object: &Value) -> Value {

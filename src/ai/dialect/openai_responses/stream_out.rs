@@ -43,7 +43,7 @@ pub struct Writer {
 impl Writer {
     /// A writer of a response of this date.
     pub fn new(wanted: Wanted) -> Writer {
-        let head = Head { id: String::new(), model: String::new(), created: wanted.created };
+        let head = Head::new("", "", wanted.created);
         let (events, items, calls) = (Events::default(), Vec::new(), Vec::new());
         Writer { events, head, items, open: None, calls, stop: None, usage: None }
     }
@@ -53,7 +53,7 @@ impl Write for Writer {
     fn write(&mut self, event: Event, out: &mut Vec<Value>) {
         match event {
             Event::Start(id, model, usage) => {
-                (self.head.id, self.head.model, self.usage) = (id, model, usage);
+                (self.head, self.usage) = (Head::new(&id, &model, self.head.created), usage);
                 self.events.begin(&self.head.response(None, Vec::new(), None));
             }
             Event::Text(text) => self.text(&text),
@@ -193,6 +193,10 @@ impl Writer {
         for c in calls.iter_mut().filter(|c| c.open && (all || c.whole.is_whole())) {
             c.open = false;
             let id = self.head.item_id("fc", c.index);
+            if let Some(none) = items::no_arguments(&c.call.arguments) {
+                c.call.arguments.push_str(none);
+                self.events.arguments_delta((c.index, &id), none);
+            }
             self.events.arguments_done((c.index, &id), &c.call.name, &c.call.arguments);
             self.done(c.index, items::call(&id, &c.call, self.status(c.index)));
         }

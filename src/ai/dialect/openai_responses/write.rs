@@ -95,9 +95,10 @@ fn spoken(words: &mut Vec<&str>) -> Option<Value> {
 /// A call, or thinking that OpenAI itself signed; other thinking stays behind.
 fn item(part: &Part, dropped: &mut Dropped) -> Option<Value> {
     let item = match part {
-        Part::Call(c) => Some(json!({
-            "type": "function_call", "call_id": c.id, "name": c.name, "arguments": c.arguments,
-        })),
+        Part::Call(c) => {
+            let arguments = items::no_arguments(&c.arguments).unwrap_or(&c.arguments);
+            Some(json!({ "type": "function_call", "call_id": c.id, "name": c.name, "arguments": arguments }))
+        }
         Part::Reasoning(text, signature) => signature.as_deref().and_then(|s| items::unsigned(text, s)),
         _ => None,
     };
