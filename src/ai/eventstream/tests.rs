@@ -83,7 +83,7 @@ fn any_split_of_the_bytes_gives_the_same_frames() {
         [
             r#"{"messageStart":{"role":"assistant"}}"#,
             r#"{"contentBlockDelta":{"contentBlockIndex":0,"delta":{"text":"Grüße"}}}"#,
-            r#"{"error":{"type":"ThrottlingException","message":"slow down"}}"#,
+            r#"{"error":{"type":"ThrottlingException","message":"slow down","status":429}}"#,
             r#"{"error":{"type":"InternalError","message":"oh"}}"#,
         ]
     );

@@ -1,5 +1,6 @@
 //! Tests of the AI organ; here the scripted provider, which counts its calls, and the gateway around it.
 
+mod bedrock;
 mod caching;
 mod collapsing;
 pub mod crossing;

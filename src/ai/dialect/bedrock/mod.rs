@@ -9,6 +9,9 @@ pub mod stream_in;
 mod tools;
 pub mod write;
 
+#[cfg(test)]
+mod tests;
+
 use super::chat::{Answer, Dropped, Fault, Request, Stop, Unsupported, object, text_in};
 use super::wire::{self, Identity, Reader, Seen, Wire};
 use super::{Garbage, Target};
