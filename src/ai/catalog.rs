@@ -1,8 +1,10 @@
 //! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
 
+use super::compat::{Quirks, Variety};
 use super::dialect::Dialect;
 use super::error::AiError;
 use super::price::Rate;
+use super::prompt::Operation;
 use super::sign::Signer;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
@@ -10,6 +12,7 @@ use crate::config::ai::{Ai, AiRoute, PriceList, Thinking};
 use crate::config::secret::Secret;
 use crate::fetch::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +39,8 @@ pub struct Provider {
     pub digest: String,
     /// Whether a provider of OpenAI's chat completions takes Responses, too.
     pub responses: bool,
+    /// How it differs from OpenAI's own.
+    pub variety: Variety,
 }
 
 /// A model, ready to be called.
@@ -71,6 +76,19 @@ impl Provider {
             (Dialect::Openai, Dialect::Responses) if self.responses => client,
             (own, _) => own,
         }
+    }
+}
+
+impl Peer<'_> {
+    /// Where the operation goes, below the provider's base URL; `None` where the provider has no such thing.
+    pub fn path(&self, operation: Operation, stream: bool) -> Option<Cow<'static, str>> {
+        let path = self.dialect.wire().path(operation, &self.model.upstream, stream)?;
+        Some(self.model.provider.variety.path(path, &self.model.upstream))
+    }
+
+    /// What the server takes of a request in its dialect.
+    pub fn quirks(&self) -> Option<&Quirks> {
+        Some(&self.model.provider.variety.quirks).filter(|q| self.dialect == Dialect::Openai && !q.is_none())
     }
 }
 
@@ -163,6 +181,10 @@ impl Catalog {
                 faults.push(Fault { path: format!("{path}.price"), message });
             }
             if let Some(provider) = providers.get(&m.provider) {
+                if !provider.variety.names(&m.model) {
+                    let message = "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
+                    faults.push(Fault { path: format!("{path}.model"), message });
+                }
                 faults.extend(anthropic_only(&path, m, provider.dialect));
                 let (max_tokens, thinking) = (m.max_tokens.unwrap_or(MAX_TOKENS), m.thinking.unwrap_or_default());
                 let (upstream, provider) = (m.model.clone(), provider.clone());
@@ -306,10 +328,11 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         let field = HeaderName::from_bytes(field.as_bytes()).map_err(|_| bad("name"))?;
         headers.insert(field, HeaderValue::from_str(value).map_err(|_| bad("value"))?);
     }
-    let digest = digest(&url, &headers);
+    let variety = Variety::compile(p).map_err(|f| fault(&f.path, f.message))?;
+    let digest = digest(&url, &headers, &variety);
     let dialect = Dialect::from(p.dialect);
     if let Some(key) = key {
-        let (field, value) = dialect.wire().credential(key);
+        let (field, value) = variety.credential(key).unwrap_or_else(|| dialect.wire().credential(key));
         let mut value = HeaderValue::from_str(&value)
             .map_err(|_| fault("api_key", "the key has characters that no header may carry".to_owned()))?;
         value.set_sensitive(true);
@@ -334,15 +357,18 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
     if p.responses && dialect != Dialect::Openai {
         return Err(fault("responses", "means something for providers of the dialect openai only".to_owned()));
     }
-    Ok(Provider { name: name.to_owned(), dialect, responses: p.responses, endpoint, headers, signer, digest })
+    Ok(Provider { name: name.to_owned(), dialect, responses: p.responses, endpoint, headers, signer, digest, variety })
 }
 
-fn digest(url: &BaseUrl, headers: &HeaderMap) -> String {
+fn digest(url: &BaseUrl, headers: &HeaderMap, variety: &Variety) -> String {
     let (scheme, authority) = (if url.tls { "https" } else { "http" }, url.authority());
     let mut parts = vec![scheme.as_bytes(), authority.as_bytes(), url.path.as_bytes()];
     let mut fields: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
     fields.sort_unstable();
     parts.extend(fields.into_iter().flat_map(|(n, v)| [n.as_bytes(), v]));
+    // A plain provider has none, so that its answers on disk stay found.
+    let told = variety.told();
+    parts.extend(Some(told.as_bytes()).filter(|t| !t.is_empty()));
     hex(&sha256_parts(parts))
 }
 

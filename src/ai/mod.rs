@@ -7,6 +7,7 @@ pub mod call;
 mod canon;
 pub mod catalog;
 pub mod collapse;
+mod compat;
 mod count;
 pub mod dialect;
 pub mod embed;

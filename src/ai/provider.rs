@@ -1,7 +1,7 @@
 //! One try at one provider: the request as the provider wants it, and what of the answer can be used.
 
 use super::catalog::{Model, Peer, Provider};
-use super::dialect::chat::Dropped;
+use super::dialect::chat::{Dropped, Fields};
 use super::dialect::{self, Identity, Seen, Target, Wanted, anthropic, openai_chat};
 use super::framing::Framing;
 use super::prompt::{Operation, Prompt};
@@ -153,32 +153,52 @@ fn identity(model: &Model, headers: &HeaderMap) -> Identity {
 /// Where and what to send. Within one dialect these are the client's bytes with the model's name replaced.
 fn order(peer: Peer<'_>, prompt: &Prompt) -> Result<(Cow<'static, str>, Bytes, Dropped), Failure> {
     let model = peer.model;
-    let Some(path) = peer.dialect.wire().path(prompt.operation, &model.upstream, prompt.facts.stream) else {
+    let Some(path) = peer.path(prompt.operation, prompt.facts.stream) else {
         let operation = prompt.operation.as_str();
         let message = format!("the provider {:?} has no endpoint for {operation}", model.provider.name);
         return Err(unsupported(message, None));
     };
-    if peer.dialect == prompt.dialect {
-        return Ok((path, prompt.body_for(&model.upstream), Dropped::default()));
-    }
-    let (body, dropped) = translated(peer, prompt)?;
-    Ok((path, body.to_string().into(), dropped))
+    let (body, dropped) = if peer.dialect == prompt.dialect {
+        (prompt.body_for(&model.upstream), not_taken(peer, &prompt.fields))
+    } else {
+        let (body, dropped) = translated(peer, prompt)?;
+        (body.to_string().into(), dropped)
+    };
+    let Some(quirks) = peer.quirks() else { return Ok((path, body, dropped)) };
+    let fitted = std::str::from_utf8(&body).map(|text| quirks.fit(text));
+    let body = match fitted {
+        Ok(Cow::Owned(text)) => text.into(),
+        _ => body,
+    };
+    Ok((path, body, dropped))
 }
 
 /// The request in the provider's dialect.
 fn translated(peer: Peer<'_>, prompt: &Prompt) -> Result<(Value, Dropped), Failure> {
     let model = peer.model;
     let target = Target { model: &model.upstream, max_tokens: model.max_tokens, thinking: model.thinking };
-    dialect::request((prompt.dialect, peer.dialect), &prompt.fields, &target)
-        .map_err(|e| unsupported(format!("{} {}", e.param, e.message), Some(&e.param)))
+    let (body, mut dropped) = dialect::request((prompt.dialect, peer.dialect), &prompt.fields, &target)
+        .map_err(|e| unsupported(format!("{} {}", e.param, e.message), Some(&e.param)))?;
+    if let Some(fields) = body.as_object() {
+        dropped.extend(&not_taken(peer, fields));
+    }
+    Ok((body, dropped))
+}
+
+/// What the server does not take of a request in its own dialect.
+fn not_taken(peer: Peer<'_>, fields: &Fields) -> Dropped {
+    peer.quirks().map(|q| q.dropped(fields)).unwrap_or_default()
 }
 
 /// What a translation for this model leaves out of the request: the same as when its stored answer was made, as
 /// everything in the request is part of the key.
 pub fn dropped(model: &Model, prompt: &Prompt) -> Dropped {
     let peer = model.peer(prompt.dialect);
-    if prompt.dialect == peer.dialect || !prompt.operation.is_chat() {
+    if !prompt.operation.is_chat() {
         return Dropped::default();
+    }
+    if prompt.dialect == peer.dialect {
+        return not_taken(peer, &prompt.fields);
     }
     translated(peer, prompt).map_or_else(|_| Dropped::default(), |(_, dropped)| dropped)
 }

@@ -159,8 +159,8 @@ pub trait Wire: Sync {
         Fault {
             message: word("/error/message").unwrap_or_default(),
             kind: word("/error/type").unwrap_or_default(),
-            // Google's code is the status once more; its word stands under `status`.
-            code: word("/error/status").or_else(|| word("/error/code")),
+            // Google's code is the status once more; its word stands under `status`, where Azure has the number.
+            code: json.pointer("/error/status").and_then(Value::as_str).map(str::to_owned).or_else(|| word("/error/code")),
             param: word("/error/param"),
         }
     }

@@ -1,10 +1,12 @@
 //! The `ai:` section (providers, models, tiers, caches of answers) and the `ai:` action of a route.
 
 mod cache;
+mod compat;
 mod model;
 mod provider;
 
 pub use cache::{AnswerCache, Exact};
+pub use compat::{Azure, AzureAuth, Compat, Quirks};
 pub use model::{Model, Price, PriceList, Thinking};
 pub use provider::{Aws, Dialect, Provider, Timeouts};
 

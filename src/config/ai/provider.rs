@@ -1,6 +1,7 @@
 //! Model providers: what they speak, where they are, how long they may take.
 
 use crate::base::units::Dur;
+use crate::config::ai::compat::{Azure, Compat, Quirks};
 use crate::config::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,15 @@ pub struct Provider {
     /// Dialect `bedrock` only, instead of `api_key`: the AWS credentials with which each request is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<Aws>,
+    /// Dialect `openai` only: an Azure OpenAI resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<Azure>,
+    /// Dialect `openai` only: the kind of server, whose known quirks are respected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compat: Option<Compat>,
+    /// Dialect `openai` only: what the server does not take, beside or instead of what `compat` says.
+    #[serde(default)]
+    pub quirks: Quirks,
     /// Time limits of one call.
     #[serde(default)]
     pub timeouts: Timeouts,

@@ -2,7 +2,7 @@
 
 use super::super::Target;
 use super::super::chat::{
-    Block, Dropped, Format, Media, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported, object,
+    Block, Dropped, Fields, Format, Media, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported, object,
 };
 use super::super::signature::is_anthropics;
 use crate::config::ai::Thinking;
@@ -150,13 +150,29 @@ fn output_config(format: Option<&Format>, effort: Option<String>, dropped: &mut 
     out.extend(effort.map(|e| ("effort".to_owned(), e.into())));
     match format {
         Some(Format::Schema(schema, _)) => {
-            out.insert("format".to_owned(), json!({ "type": "json_schema", "schema": schema }));
+            out.insert("format".to_owned(), json!({ "type": "json_schema", "schema": closed(schema) }));
         }
         // JSON without a schema cannot be asked for.
         Some(Format::Json) => dropped.note("response_format"),
         None => {}
     }
     (!out.is_empty()).then_some(Value::Object(out))
+}
+
+/// The schema with every object closed that does not say whether it is: only such are taken here.
+fn closed(schema: &Value) -> Value {
+    match schema {
+        Value::Array(all) => all.iter().map(closed).collect(),
+        Value::Object(members) => {
+            let mut out: Fields = members.iter().map(|(name, value)| (name.clone(), closed(value))).collect();
+            let is_object = members.get("type").is_some_and(|t| t == "object") && members.get("properties").is_some();
+            if is_object && !out.contains_key("additionalProperties") {
+                out.insert("additionalProperties".to_owned(), false.into());
+            }
+            Value::Object(out)
+        }
+        other => other.clone(),
+    }
 }
 
 /// The `thinking` member with the effort beside it. What Anthropic would refuse is left out: thinking with a forced
