@@ -1,7 +1,9 @@
 //! Tests of the AI organ; here the scripted provider, which counts its calls, and the gateway around it.
 
+mod azure;
 mod caching;
 mod collapsing;
+mod compat;
 mod crossing;
 mod fallback;
 mod gemini_client;
