@@ -25,6 +25,7 @@ mod disk;
 mod early_hints;
 mod express;
 mod faults;
+mod gemini;
 mod harness;
 mod holes;
 mod holes_wire;

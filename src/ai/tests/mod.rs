@@ -1,8 +1,10 @@
 //! Tests of the AI organ; here the scripted provider, which counts its calls, and the gateway around it.
 
+mod azure;
 mod bedrock;
 mod caching;
 mod collapsing;
+mod compat;
 pub mod crossing;
 mod fallback;
 mod gemini_client;
