@@ -109,7 +109,7 @@ impl Run<'_> {
 impl Way<'_> {
     async fn go(&mut self) -> Result<Reached, Failure> {
         let mut last = None;
-        while let Some(turn) = self.walk.next() {
+        while let Some(turn) = self.walk.turn() {
             match self.take(turn).await {
                 Ok(reached) => return Ok(reached),
                 Err(None) => {}

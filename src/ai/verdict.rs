@@ -268,7 +268,13 @@ pub fn garbage(model: &Model, what: &str) -> Failure {
     let reason = "provider_garbage";
     let message = format!("the provider {:?} sent {what}", model.provider.name);
     let passed = Err(failed(message, false, reason));
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, cause: Cause::BadAnswer, passed: Box::new(passed) }
+    Failure {
+        reason,
+        status: Some(StatusCode::OK),
+        retry_after: None,
+        cause: Cause::BadAnswer,
+        passed: Box::new(passed),
+    }
 }
 
 fn failed(message: String, timeout: bool, reason: &'static str) -> AiError {

@@ -42,7 +42,9 @@ fn failure(wire: &str, status: u16) -> Value {
     match wire {
         "anthropic" => messages::error(status, "scripted failure"),
         "gemini" => gemini::error(status, "scripted failure"),
-        _ => json!({ "error": { "message": "scripted failure", "type": "server_error", "param": null, "code": status } }),
+        _ => {
+            json!({ "error": { "message": "scripted failure", "type": "server_error", "param": null, "code": status } })
+        }
     }
 }
 
@@ -281,9 +283,9 @@ async fn a_failing_provider_is_not_stormed() {
     // Three tries of the first request, two of the second: then it is left alone.
     assert_eq!((bad.calls(), good.calls()), (5, 20));
     let label = ["model=\"first\""];
-    assert_eq!(edge.metric("sluicegate_ai_retries_total", &label).await as usize, 3);
-    assert_eq!(edge.metric("sluicegate_ai_skipped_total", &label).await as usize, 19);
-    assert_eq!(edge.metric("sluicegate_ai_model_state", &label).await as usize, 2);
+    assert_eq!(edge.metric("sluicegate_ai_retries_total", &label).await as i64, 3);
+    assert_eq!(edge.metric("sluicegate_ai_skipped_total", &label).await as i64, 18);
+    assert_eq!(edge.metric("sluicegate_ai_model_state", &label).await as i64, 2);
     let shown = edge.status().await["ai"]["models"].as_array().unwrap().iter().find(|m| m["model"] == "first").cloned();
     assert_eq!(shown.map(|m| (m["state"].clone(), m["reason"].clone())), Some((json!("open"), json!("failures"))));
 
@@ -292,7 +294,9 @@ async fn a_failing_provider_is_not_stormed() {
     let mut asked = JoinSet::new();
     let web = edge.web();
     for i in 0..100 {
-        asked.spawn(async move { client::post(web, "/v1/chat/completions", &[], &streamed("auto", &i.to_string())).await });
+        asked.spawn(
+            async move { client::post(web, "/v1/chat/completions", &[], &streamed("auto", &i.to_string())).await },
+        );
     }
     assert!(asked.join_all().await.iter().all(|a| a.status == 200 && a.streamed_text() == GOOD));
     let calls = bad.calls() - 5;
@@ -315,7 +319,8 @@ async fn a_reload_does_not_forget_who_is_left_alone() {
     edge.edit("sluicegate.yaml", "[first, second]", "[second]");
     edge.edit("sluicegate.yaml", "first: { provider: bad, model: f }, ", "");
     edge.reloaded_since(&before).await;
-    wait_until("the old plan to go", async || edge.status().await["ai"]["models"].as_array().map(Vec::len) == Some(1)).await;
+    wait_until("the old plan to go", async || edge.status().await["ai"]["models"].as_array().map(Vec::len) == Some(1))
+        .await;
     let no_more = error("scripted failure");
     assert!(!call("three").await.text().contains(no_more["error"]["message"].as_str().unwrap()));
 }

@@ -127,8 +127,7 @@ impl Standing {
     pub fn admit(self: &Arc<Self>, rules: &Rules, last: bool) -> Result<Pass, (Duration, Why)> {
         let now = rules.clock.elapsed();
         let mut breaker = lock(&self.breaker);
-        let admit =
-            if last { breaker.admit_last(now, &rules.health) } else { breaker.admit(now, &rules.health) };
+        let admit = if last { breaker.admit_last(now, &rules.health) } else { breaker.admit(now, &rules.health) };
         drop(breaker);
         let trial = match admit {
             Admit::Cooling(until, why) => return Err((until.saturating_sub(now), why)),

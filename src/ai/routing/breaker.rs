@@ -46,9 +46,15 @@ pub enum Went {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed,
-    Open { until: Duration, why: Why },
+    Open {
+        until: Duration,
+        why: Why,
+    },
     /// One trial is under way; it began then.
-    HalfOpen { since: Duration, why: Why },
+    HalfOpen {
+        since: Duration,
+        why: Why,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -186,7 +192,8 @@ impl Breaker {
     fn too_many(&self, now: Duration, health: &Health) -> bool {
         let newest = slot_at(now, health);
         let recent = self.slots.iter().filter(|s| s.number + SLOTS as u128 > newest);
-        let (calls, failures) = recent.fold((0u32, 0u32), |(c, f), s| (c.saturating_add(s.calls), f.saturating_add(s.failures)));
+        let (calls, failures) =
+            recent.fold((0u32, 0u32), |(c, f), s| (c.saturating_add(s.calls), f.saturating_add(s.failures)));
         calls >= CALLS_MIN && f64::from(failures) >= f64::from(calls) * health.share.0
     }
 }

@@ -83,7 +83,9 @@ impl Cause {
 pub fn of_status(status: u16, body: Option<&Value>) -> Cause {
     let word = |place: &str| body.and_then(|b| b.pointer(place)).and_then(Value::as_str).unwrap_or_default();
     let says = |words: &[&str]| {
-        ["/error/code", "/error/type", "/error/innererror/code", "/code", "/__type"].iter().any(|p| words.contains(&word(p)))
+        ["/error/code", "/error/type", "/error/innererror/code", "/code", "/__type"]
+            .iter()
+            .any(|p| words.contains(&word(p)))
     };
     match status {
         401 | 403 => Cause::Credentials,

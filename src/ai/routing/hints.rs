@@ -41,7 +41,8 @@ fn resets<'a>(text: &impl Fn(&str) -> Option<&'a str>, now: SystemTime) -> Optio
     for limit in LIMITS {
         let spent = |name: String| text(&name) == Some("0");
         if spent(format!("x-ratelimit-remaining-{limit}")) {
-            latest = latest.max(text(&format!("x-ratelimit-reset-{limit}")).and_then(|t| span(t).or_else(|| plain(t, now))));
+            latest =
+                latest.max(text(&format!("x-ratelimit-reset-{limit}")).and_then(|t| span(t).or_else(|| plain(t, now))));
         }
         if spent(format!("anthropic-ratelimit-{limit}-remaining")) {
             latest = latest.max(text(&format!("anthropic-ratelimit-{limit}-reset")).and_then(|t| moment(t, now)));

@@ -106,7 +106,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Whose turn it is; `None` when there is nobody left to ask.
-    pub fn next(&mut self) -> Option<Turn> {
+    pub fn turn(&mut self) -> Option<Turn> {
         if let Some((at, wait)) = self.again.take() {
             return Some(Turn { at, wait, pass: None });
         }

@@ -247,8 +247,7 @@ pub fn world_of(yaml: &str) -> World {
     let caches = BTreeMap::from([("prompts".to_owned(), Arc::new(cache))]);
     let gateway = Gateway::new(catalog, caches, Fetcher::new(), clock.clone()).on_board(&Arc::default(), &ai);
     let gateway = Arc::new(gateway);
-    let options =
-        AiRoute { tier: Some("cheap".into()), cache: Some("prompts".into()), ..AiRoute::default() };
+    let options = AiRoute { tier: Some("cheap".into()), cache: Some("prompts".into()), ..AiRoute::default() };
     let context = Context {
         route: "llm".into(),
         options: Arc::new(options),

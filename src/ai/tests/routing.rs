@@ -48,7 +48,10 @@ async fn the_same_model_is_asked_again_within_its_attempts() {
     let context = w.with_header("idempotency-key", "k1");
     let seen = w.ask_as(&question("auto"), &exact_only(), &context).await;
     assert_eq!(seen.status, 200, "{}", seen.text);
-    assert_eq!(outcomes(&seen), [("a", "provider_error", Try::Turn), ("a", "cut", Try::Again), ("a", "ok", Try::Again)]);
+    assert_eq!(
+        outcomes(&seen),
+        [("a", "provider_error", Try::Turn), ("a", "cut", Try::Again), ("a", "ok", Try::Again)]
+    );
     assert!(a.seen().iter().all(|s| s.contains("idempotency-key: k1")), "a repetition is one");
     assert_eq!((a.calls(), b.calls()), (3, 0));
 }
@@ -137,7 +140,10 @@ async fn where_all_rest_by_wish_the_client_is_told_when_to_come_back() {
         9999,
     );
     let told = read(w.reply_as(prompt.unwrap(), &exact_only(), &w.context).await).await;
-    assert_eq!((told.status, &told.json()["type"], &told.json()["error"]["type"]), (429, &json!("error"), &json!("rate_limit_error")));
+    assert_eq!(
+        (told.status, &told.json()["type"], &told.json()["error"]["type"]),
+        (429, &json!("error"), &json!("rate_limit_error"))
+    );
     assert_eq!(p.calls(), 1);
 }
 
@@ -153,7 +159,8 @@ async fn faults_of_requests_leave_a_model_in_use() {
 #[tokio::test]
 async fn a_prompt_that_is_too_long_goes_to_a_larger_context_and_nowhere_else() {
     let long = r#"{"error":{"message":"too long","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
-    let answer = std::fs::read_to_string(format!("{}/tests/fixtures/ai/anthropic/answer-text.json", env!("CARGO_MANIFEST_DIR")));
+    let answer =
+        std::fs::read_to_string(format!("{}/tests/fixtures/ai/anthropic/answer-text.json", env!("CARGO_MANIFEST_DIR")));
     let (a, b) = (Provider::start([json_reply(400, long)]).await, Provider::start([good()]).await);
     let c = Provider::start([json_reply(200, &answer.unwrap())]).await;
     let w = three(&a, &b, &c, TIERS);
@@ -197,7 +204,10 @@ async fn a_second_model_is_asked_beside_a_slow_one_which_is_cancelled() {
     assert_eq!(outcomes(&seen), [("b", "ok", Try::Hedge), ("a", "hedged", Try::Turn)]);
     assert_eq!(w.ask(&question("auto")).await.source, Source::AiExact, "an answer of the tier like any other");
     let context = w.with_header("idempotency-key", "k");
-    let held = async { tokio::time::timeout(Duration::from_millis(300), w.ask_as(&ask_with("auto", "2", ""), &exact_only(), &context)).await };
+    let held = async {
+        tokio::time::timeout(Duration::from_millis(300), w.ask_as(&ask_with("auto", "2", ""), &exact_only(), &context))
+            .await
+    };
     assert!(held.await.is_err(), "who names the call wants it made once");
     assert_eq!((a.calls(), b.calls()), (2, 1));
 }
@@ -209,14 +219,18 @@ async fn a_quick_answer_is_not_hedged_and_a_failing_second_harms_nobody() {
     assert_eq!(w.ask(&question("auto")).await.call.attempts.len(), 1);
     let gate = Arc::new(Notify::new());
     let Act::Say(pieces) = good() else { panic!() };
-    let (a, b) = (Provider::start([Act::Gated(gate.clone(), pieces)]).await, Provider::start([json_reply(500, "")]).await);
+    let (a, b) =
+        (Provider::start([Act::Gated(gate.clone(), pieces)]).await, Provider::start([json_reply(500, "")]).await);
     let w = three(&a, &b, &b, HEDGED);
     let body = question("auto");
     let (seen, ()) = tokio::join!(w.ask(&body), async {
         until("the second is asked", || b.calls() == 1).await;
         gate.notify_one();
     });
-    assert_eq!((seen.status, outcomes(&seen)), (200, vec![("b", "provider_error", Try::Hedge), ("a", "ok", Try::Turn)]));
+    assert_eq!(
+        (seen.status, outcomes(&seen)),
+        (200, vec![("b", "provider_error", Try::Hedge), ("a", "ok", Try::Turn)])
+    );
 }
 
 #[tokio::test]
@@ -230,7 +244,8 @@ async fn what_the_beaten_one_has_counted_is_billed() {
     let seen = w.ask(&ask_with("auto", "hi", r#","stream":true"#)).await;
     left.recv().await.unwrap();
     assert!(seen.clean && seen.header("x-sluicegate-model") == "b");
-    let lost: Vec<_> = seen.call.lost.iter().map(|l| (l.model.as_str(), l.usage.input(), l.cost.unwrap().nano_usd)).collect();
+    let lost: Vec<_> =
+        seen.call.lost.iter().map(|l| (l.model.as_str(), l.usage.input(), l.cost.unwrap().nano_usd)).collect();
     assert_eq!(lost, [("c", 30, 32_000)]);
     assert_eq!(seen.call.usage.unwrap().input(), 20, "beside the answer's own");
 }

@@ -228,7 +228,10 @@ fn every_providers_wish_is_understood() {
         (&[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "20ms")], Some(0.02)),
         (&[("x-ratelimit-remaining-requests", "3"), ("x-ratelimit-reset-requests", "20ms")], None),
         (
-            &[("anthropic-ratelimit-tokens-remaining", "0"), ("anthropic-ratelimit-tokens-reset", "1994-11-06T08:49:40Z")],
+            &[
+                ("anthropic-ratelimit-tokens-remaining", "0"),
+                ("anthropic-ratelimit-tokens-reset", "1994-11-06T08:49:40Z"),
+            ],
             Some(10.0),
         ),
         (&[], None),
@@ -255,7 +258,8 @@ proptest! {
 
 #[test]
 fn errors_are_judged_in_each_providers_words() {
-    let error = |code: &str, kind: &str, message: &str| json!({ "error": { "code": code, "type": kind, "message": message } });
+    let error =
+        |code: &str, kind: &str, message: &str| json!({ "error": { "code": code, "type": kind, "message": message } });
     let plain = error("", "", "no");
     let overflows = [
         error("context_length_exceeded", "invalid_request_error", "too long"),
@@ -268,7 +272,8 @@ fn errors_are_judged_in_each_providers_words() {
     for body in &overflows {
         assert_eq!(cause::of_status(400, Some(body)), Cause::ContextOverflow, "{body}");
     }
-    let filtered = json!({ "error": { "code": "content_filter", "innererror": { "code": "ResponsibleAIPolicyViolation" } } });
+    let filtered =
+        json!({ "error": { "code": "content_filter", "innererror": { "code": "ResponsibleAIPolicyViolation" } } });
     for (status, body, want) in [
         (401, &plain, Cause::Credentials),
         (403, &plain, Cause::Credentials),
@@ -318,7 +323,8 @@ fn a_filtered_answer_is_known_in_every_dialect() {
     ] {
         assert!(cause::filtered(&answer), "{answer}");
     }
-    for answer in [json!({ "choices": [{ "finish_reason": "stop" }] }), json!({ "stop_reason": "end_turn" }), json!({})] {
+    for answer in [json!({ "choices": [{ "finish_reason": "stop" }] }), json!({ "stop_reason": "end_turn" }), json!({})]
+    {
         assert!(!cause::filtered(&answer), "{answer}");
     }
 }

@@ -1,12 +1,12 @@
 //! The walk over a catalogue: who is asked in which order, who is passed over, who is asked again.
 
 use crate::ai::catalog::{Catalog, Choice};
+use crate::ai::routing::Routing;
 use crate::ai::routing::board::{Board, Pass};
 use crate::ai::routing::breaker::{Went, Why};
 use crate::ai::routing::cause::Cause;
 use crate::ai::routing::dice::Dice;
 use crate::ai::routing::walk::{Errand, Next, Walk};
-use crate::ai::routing::Routing;
 use crate::base::clock::Clock;
 use crate::config::ai::{Ai, AiRoute, PriceList};
 use crate::config::secret::Secret;
@@ -60,7 +60,7 @@ impl World {
         let choice = self.choice(name);
         let mut walk = self.walk(&choice, 50, 10);
         let (mut out, mut causes) = (Vec::new(), causes.iter().cycle());
-        while let Some(turn) = walk.next() {
+        while let Some(turn) = walk.turn() {
             let Some(_pass) = turn.pass.or_else(|| walk.admit(turn.at)) else { continue };
             out.push((walk.candidate(turn.at).unwrap().model.name.clone(), !turn.wait.is_zero()));
             if walk.failed(turn.at, *causes.next().unwrap(), None) == Next::Final {
@@ -105,7 +105,7 @@ fn the_cheapest_is_by_this_prompts_price_and_the_fingerprint_is_the_tiers() {
     let choice = w.choice("t");
     let first = |tokens, output| {
         let mut walk = w.walk(&choice, tokens, output);
-        let at = walk.next().unwrap().at;
+        let at = walk.turn().unwrap().at;
         walk.candidate(at).unwrap().model.name.clone()
     };
     assert_eq!((first(1000, 10), first(10, 1000)), ("b".to_owned(), "c".to_owned()));
@@ -116,11 +116,17 @@ fn the_cheapest_is_by_this_prompts_price_and_the_fingerprint_is_the_tiers() {
 
 #[test]
 fn draws_spread_over_the_tier() {
-    let w = world("tiers: { t: { models: [{ model: a, weight: 1 }, { model: b, weight: 3 }], strategy: weighted } }", "{}");
+    let w =
+        world("tiers: { t: { models: [{ model: a, weight: 1 }, { model: b, weight: 3 }], strategy: weighted } }", "{}");
     let choice = w.choice("t");
-    let firsts = (0..400).filter(|_| w.walk(&choice, 1, 1).next().unwrap().at == 0);
-    let names: Vec<String> =
-        (0..400).map(|_| { let mut k = w.walk(&choice, 1, 1); let at = k.next().unwrap().at; k.candidate(at).unwrap().model.name.clone() }).collect();
+    let firsts = (0..400).filter(|_| w.walk(&choice, 1, 1).turn().unwrap().at == 0);
+    let names: Vec<String> = (0..400)
+        .map(|_| {
+            let mut k = w.walk(&choice, 1, 1);
+            let at = k.turn().unwrap().at;
+            k.candidate(at).unwrap().model.name.clone()
+        })
+        .collect();
     assert_eq!(firsts.count(), 400, "the drawn one comes first in the walk");
     let b = names.iter().filter(|n| *n == "b").count();
     assert!((260..340).contains(&b), "{b}");
@@ -142,7 +148,7 @@ fn a_resting_model_is_passed_over_while_another_may_answer() {
     assert_eq!(w.names("t", &[Cause::Request]), "b");
     let choice = w.choice("t");
     let mut walk = w.walk(&choice, 1, 1);
-    walk.next().unwrap();
+    walk.turn().unwrap();
     assert_eq!(walk.skipped().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["a"]);
     w.clock.advance(Duration::from_secs(6));
     assert_eq!(w.names("t", &[Cause::Request]), "a", "tried again");
@@ -155,13 +161,13 @@ fn when_all_rest_the_least_bad_is_asked_by_one_call_at_a_time() {
     w.pass("b").unwrap().report(Went::Badly);
     let choice = w.choice("t");
     let (mut one, mut two, mut three) = (w.walk(&choice, 1, 1), w.walk(&choice, 1, 1), w.walk(&choice, 1, 1));
-    let first = one.next().unwrap();
+    let first = one.turn().unwrap();
     assert_eq!(one.candidate(first.at).unwrap().model.name, "b", "the one that rests the shortest");
-    let second = two.next().unwrap();
+    let second = two.turn().unwrap();
     assert_eq!(two.candidate(second.at).unwrap().model.name, "a");
-    assert!(three.next().is_none() && three.resting().is_some(), "the third has to wait");
+    assert!(three.turn().is_none() && three.resting().is_some(), "the third has to wait");
     first.pass.unwrap().report(Went::Well);
-    assert!(three.next().is_some());
+    assert!(three.turn().is_some());
 }
 
 #[test]
@@ -172,7 +178,7 @@ fn where_the_provider_forbids_it_nobody_is_asked() {
     }
     let choice = w.choice("t");
     let mut walk = w.walk(&choice, 1, 1);
-    assert!(walk.next().is_none());
+    assert!(walk.turn().is_none());
     let (wait, why) = walk.resting().unwrap();
     assert!(why == Why::Told && wait <= Duration::from_secs(7) && wait > Duration::from_secs(6), "{wait:?}");
 }
@@ -182,7 +188,8 @@ fn the_same_model_is_asked_again_only_after_what_may_pass() {
     let retry = "retry: { attempts: 3, backoff: { base: 100ms, max: 1s } }\nhealth: { failures: 100 }";
     let w = world(&format!("tiers: {{ t: [a, b] }}\n{retry}"), "{}");
     let again = |name: &str, waits: bool| (name.to_owned(), waits);
-    let want = [again("a", false), again("a", true), again("a", true), again("b", false), again("b", true), again("b", true)];
+    let want =
+        [again("a", false), again("a", true), again("a", true), again("b", false), again("b", true), again("b", true)];
     assert_eq!(w.asked("t", &[Cause::Server]), want);
     assert_eq!(w.names("t", &[Cause::Quota]), "ab", "an empty purse does not fill by asking");
     assert_eq!(w.names("t", &[Cause::Timeout]), "ab");
@@ -192,26 +199,32 @@ fn the_same_model_is_asked_again_only_after_what_may_pass() {
 
 #[test]
 fn pauses_grow_and_a_long_wish_is_no_reason_to_wait() {
-    let w = world("tiers: { t: [a] }\nretry: { attempts: 9, backoff: { base: 100ms, max: 1s } }\nhealth: { failures: 100 }", "{}");
+    let w = world(
+        "tiers: { t: [a] }\nretry: { attempts: 9, backoff: { base: 100ms, max: 1s } }\nhealth: { failures: 100 }",
+        "{}",
+    );
     let choice = w.choice("t");
     let mut walk = w.walk(&choice, 1, 1);
-    let turn = walk.next().unwrap();
+    let turn = walk.turn().unwrap();
     drop(turn.pass);
     for most in [100, 200, 400, 800, 1000] {
         assert_eq!(walk.failed(0, Cause::Server, None), Next::Go);
-        let wait = walk.next().unwrap().wait;
+        let wait = walk.turn().unwrap().wait;
         assert!(!wait.is_zero() && wait <= Duration::from_millis(most), "{wait:?} {most}");
         drop(walk.admit(0).unwrap());
     }
     walk.failed(0, Cause::RateLimit, Some(Duration::from_millis(999)));
-    assert!(walk.next().unwrap().wait >= Duration::from_millis(999));
+    assert!(walk.turn().unwrap().wait >= Duration::from_millis(999));
     walk.failed(0, Cause::RateLimit, Some(Duration::from_millis(1001)));
-    assert!(walk.next().is_none(), "longer than the longest pause");
+    assert!(walk.turn().is_none(), "longer than the longest pause");
 }
 
 #[test]
 fn repeated_calls_stay_a_share_of_the_providers_calls() {
-    let w = world("tiers: { t: [a] }\nretry: { attempts: 5, budget: 10%, backoff: { base: 1ms, max: 2ms } }\nhealth: { failures: 10000, share: 100%, window: 1ms }", "{}");
+    let w = world(
+        "tiers: { t: [a] }\nretry: { attempts: 5, budget: 10%, backoff: { base: 1ms, max: 2ms } }\nhealth: { failures: 10000, share: 100%, window: 1ms }",
+        "{}",
+    );
     let calls: usize = (0..200).map(|_| w.asked("t", &[Cause::Connect]).len()).sum();
     assert!((200..=230).contains(&calls), "a burst of 10 and a tenth of 200: {calls}");
     assert!(calls > 220, "{calls}");
@@ -219,23 +232,26 @@ fn repeated_calls_stay_a_share_of_the_providers_calls() {
 
 #[test]
 fn hedges_stay_a_share_and_need_somebody_to_ask() {
-    let w = world("tiers: { t: { models: [a, b], hedge: { after: 10ms, max_share: 10% } }, one: { models: [a], hedge: { after: 10ms } } }", "{}");
+    let w = world(
+        "tiers: { t: { models: [a, b], hedge: { after: 10ms, max_share: 10% } }, one: { models: [a], hedge: { after: 10ms } } }",
+        "{}",
+    );
     let choice = w.choice("t");
     let hedged = |_: &usize| {
         let mut walk = w.walk(&choice, 1, 1);
-        let turn = walk.next().unwrap();
+        let turn = walk.turn().unwrap();
         assert_eq!(walk.patience(turn.at), Some(Duration::from_millis(10)));
         let second = walk.second(turn.at);
         if second.is_none() {
             walk.failed(turn.at, Cause::Server, None);
-            assert!(walk.next().is_some(), "who was not asked beside it may be asked after it");
+            assert!(walk.turn().is_some(), "who was not asked beside it may be asked after it");
         }
         second.is_some()
     };
     assert_eq!((0..100).filter(hedged).count(), 11, "one at first, then a tenth");
     let choice = w.choice("one");
     let mut walk = w.walk(&choice, 1, 1);
-    let turn = walk.next().unwrap();
+    let turn = walk.turn().unwrap();
     assert!(walk.second(turn.at).is_none());
 }
 
