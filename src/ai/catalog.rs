@@ -1,14 +1,18 @@
 //! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
 
+use super::compat::{Quirks, Variety};
 use super::dialect::Dialect;
 use super::error::AiError;
 use super::price::Rate;
+use super::prompt::Operation;
+use super::sign::Signer;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
 use crate::config::ai::{Ai, AiRoute, Hedge, PriceList, Strategy, Thinking, Tier};
 use crate::config::secret::Secret;
 use crate::fetch::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,9 +35,15 @@ pub struct Provider {
     pub endpoint: Endpoint,
     /// Header fields of every call, the key among them (marked sensitive).
     pub headers: HeaderMap,
+    /// What signs each call, where no key is sent.
+    pub signer: Option<Signer>,
     /// A digest of the base URL and the configured header fields, for cache keys: another deployment answers
     /// differently. The key is left out, so that changing it leaves the caches as they are.
     pub digest: String,
+    /// Whether a provider of OpenAI's chat completions takes Responses, too.
+    pub responses: bool,
+    /// How it differs from OpenAI's own.
+    pub variety: Variety,
 }
 
 /// A model, ready to be called.
@@ -65,8 +75,25 @@ pub struct Peer<'a> {
 
 impl Provider {
     /// What is spoken to this provider on behalf of a client of that dialect.
-    pub fn speaks(&self, _client: Dialect) -> Dialect {
-        self.dialect
+    pub fn speaks(&self, client: Dialect) -> Dialect {
+        match (self.dialect, client) {
+            (Dialect::Openai, Dialect::Completions) => client,
+            (Dialect::Openai, Dialect::Responses) if self.responses => client,
+            (own, _) => own,
+        }
+    }
+}
+
+impl Peer<'_> {
+    /// Where the operation goes, below the provider's base URL; `None` where the provider has no such thing.
+    pub fn path(&self, operation: Operation, stream: bool) -> Option<Cow<'static, str>> {
+        let path = self.dialect.wire().path(operation, &self.model.upstream, stream)?;
+        Some(self.model.provider.variety.path(path, &self.model.upstream))
+    }
+
+    /// What the server takes of a request in its dialect.
+    pub fn quirks(&self) -> Option<&Quirks> {
+        Some(&self.model.provider.variety.quirks).filter(|q| self.dialect == Dialect::Openai && !q.is_none())
     }
 }
 
@@ -126,8 +153,11 @@ impl Choice {
             let Provider { name, digest, .. } = &*m.provider;
             // What only a translation reads changes only the answers of providers that may need one.
             let asked = match m.provider.dialect {
-                Dialect::Openai => String::new(),
+                Dialect::Openai | Dialect::Completions if m.provider.responses => "/+responses".to_owned(),
+                Dialect::Openai | Dialect::Completions => String::new(),
+                Dialect::Responses => "/responses".to_owned(),
                 Dialect::Gemini => "/gemini".to_owned(),
+                Dialect::Bedrock => format!("/bedrock/{:?}", m.thinking),
                 Dialect::Anthropic => format!("/anthropic/{}/{:?}", m.max_tokens, m.thinking),
             };
             format!("{:?}={:?}@{name:?}#{digest}{asked}", m.name, m.upstream)
@@ -162,6 +192,10 @@ impl Catalog {
                 faults.push(Fault { path: format!("{path}.price"), message });
             }
             if let Some(provider) = providers.get(&m.provider) {
+                if !provider.variety.names(&m.model) {
+                    let message = "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
+                    faults.push(Fault { path: format!("{path}.model"), message });
+                }
                 faults.extend(model_faults(&path, m, provider.dialect));
                 let (max_tokens, thinking) = (m.max_tokens.unwrap_or(MAX_TOKENS), m.thinking.unwrap_or_default());
                 let (name, upstream, provider) = (name.clone(), m.model.clone(), provider.clone());
@@ -300,12 +334,11 @@ fn model_faults(path: &str, m: &crate::config::ai::Model, dialect: Dialect) -> V
             fault(key, "at least 1");
         }
     }
-    if dialect != Dialect::Anthropic {
-        for (key, set) in [("max_tokens", m.max_tokens.is_some()), ("thinking", m.thinking.is_some())] {
-            if set {
-                fault(key, "means something for providers of the dialect anthropic only");
-            }
-        }
+    if m.max_tokens.is_some() && dialect != Dialect::Anthropic {
+        fault("max_tokens", "means something for providers of the dialect anthropic only");
+    }
+    if m.thinking.is_some() && !matches!(dialect, Dialect::Anthropic | Dialect::Bedrock) {
+        fault("thinking", "means something for providers of the dialects anthropic and bedrock only");
     }
     faults
 }
@@ -319,14 +352,25 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         let field = HeaderName::from_bytes(field.as_bytes()).map_err(|_| bad("name"))?;
         headers.insert(field, HeaderValue::from_str(value).map_err(|_| bad("value"))?);
     }
-    let digest = digest(&url, &headers);
+    let variety = Variety::compile(p).map_err(|f| fault(&f.path, f.message))?;
+    let digest = digest(&url, &headers, &variety);
     let dialect = Dialect::from(p.dialect);
     if let Some(key) = key {
-        let (field, value) = dialect.wire().credential(key);
+        let (field, value) = variety.credential(key).unwrap_or_else(|| dialect.wire().credential(key));
         let mut value = HeaderValue::from_str(&value)
             .map_err(|_| fault("api_key", "the key has characters that no header may carry".to_owned()))?;
         value.set_sensitive(true);
         headers.insert(field, value);
+    }
+    let signer = p.aws.as_ref().map(Signer::of).transpose();
+    let signer = signer.map_err(|(key, message)| fault(&format!("aws.{key}"), message))?;
+    match (dialect, signer.is_some(), p.api_key.is_some()) {
+        (Dialect::Bedrock, true, true) => return Err(fault("api_key", "leave it out where `aws` is set".to_owned())),
+        (Dialect::Bedrock, false, false) => {
+            return Err(fault("aws", "the dialect bedrock wants credentials here, or an `api_key`".to_owned()));
+        }
+        (Dialect::Bedrock, ..) | (_, false, _) => {}
+        _ => return Err(fault("aws", "means something for the dialect bedrock only".to_owned())),
     }
     let t = &p.timeouts;
     let (connect, first_byte, between_bytes) = (t.connect.0, t.first_byte.0, t.between_bytes.0);
@@ -334,15 +378,21 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         return Err(fault("timeouts", "a time limit must be longer than 0".to_owned()));
     }
     let endpoint = Endpoint { url, connect, first_byte, between_bytes };
-    Ok(Provider { name: name.to_owned(), dialect, endpoint, headers, digest })
+    if p.responses && dialect != Dialect::Openai {
+        return Err(fault("responses", "means something for providers of the dialect openai only".to_owned()));
+    }
+    Ok(Provider { name: name.to_owned(), dialect, responses: p.responses, endpoint, headers, signer, digest, variety })
 }
 
-fn digest(url: &BaseUrl, headers: &HeaderMap) -> String {
+fn digest(url: &BaseUrl, headers: &HeaderMap, variety: &Variety) -> String {
     let (scheme, authority) = (if url.tls { "https" } else { "http" }, url.authority());
     let mut parts = vec![scheme.as_bytes(), authority.as_bytes(), url.path.as_bytes()];
     let mut fields: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
     fields.sort_unstable();
     parts.extend(fields.into_iter().flat_map(|(n, v)| [n.as_bytes(), v]));
+    // A plain provider has none, so that its answers on disk stay found.
+    let told = variety.told();
+    parts.extend(Some(told.as_bytes()).filter(|t| !t.is_empty()));
     hex(&sha256_parts(parts))
 }
 

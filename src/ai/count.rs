@@ -1,4 +1,4 @@
-//! `POST /v1/messages/count_tokens`: the count of a provider that has such an endpoint, else an estimate that says so.
+//! `POST /v1/messages/count_tokens` and Gemini's `:countTokens`: the count of a provider that has such an endpoint, else an estimate that says so.
 
 use super::catalog::Model;
 use super::prompt::{Operation, Prompt};
@@ -28,7 +28,7 @@ impl Run<'_> {
     pub(super) async fn count(self) -> Reply {
         let models = self.choice.first.models.iter();
         let own = |m: &Arc<Model>| m.peer(self.prompt.dialect).dialect.wire();
-        let counts = models.filter(|m| own(m).path(Operation::CountTokens, "", false).is_some()).count();
+        let counts = models.filter(|m| own(m).path(self.prompt.operation, "", false).is_some()).count();
         if counts == 0 {
             return self.estimate();
         }
@@ -40,8 +40,9 @@ impl Run<'_> {
     }
 
     fn estimate(&self) -> Reply {
-        let reply = Reply::json(StatusCode::OK, Source::Gateway, &json!({ "input_tokens": tokens(self.prompt) }));
-        dress(reply.because("estimate").with(ESTIMATED, "input_tokens"), &self.record.read(), None)
+        let member = if self.prompt.operation == Operation::CountContents { "totalTokens" } else { "input_tokens" };
+        let reply = Reply::json(StatusCode::OK, Source::Gateway, &json!({ member: tokens(self.prompt) }));
+        dress(reply.because("estimate").with(ESTIMATED, member), &self.record.read(), None)
     }
 }
 
@@ -49,7 +50,7 @@ impl Run<'_> {
 pub fn tokens(prompt: &Prompt) -> u64 {
     let fields = &prompt.fields;
     let (mut bytes, mut images) = (0, 0);
-    for name in ["system", "messages", "tools"] {
+    for name in ["system", "messages", "systemInstruction", "system_instruction", "contents", "tools"] {
         if let Some(value) = fields.get(name) {
             weigh(value, DEPTH_MAX, (&mut bytes, &mut images));
         }
@@ -67,6 +68,7 @@ fn weigh(value: &Value, depth: usize, (bytes, images): (&mut u64, &mut u64)) {
         Value::String(text) => *bytes += u64::try_from(text.len()).unwrap_or(0),
         Value::Array(all) => all.iter().for_each(|v| weigh(v, depth, (bytes, images))),
         Value::Object(all) if all.get("type").and_then(Value::as_str) == Some("image") => *images += 1,
+        Value::Object(all) if all.contains_key("inlineData") || all.contains_key("inline_data") => *images += 1,
         Value::Object(all) => {
             for (name, value) in all {
                 *bytes += u64::try_from(name.len()).unwrap_or(0);

@@ -32,7 +32,7 @@ pub enum AiError {
     NoModel(String),
     /// A path that is no endpoint.
     #[error(
-        "no AI endpoint at {0}; there are /chat/completions, /messages, /messages/count_tokens, /embeddings and /models under this route"
+        "no AI endpoint at {0}; there are /chat/completions, /completions, /responses, /messages, /messages/count_tokens, /embeddings, /models and /models/{{model}}:generateContent, :streamGenerateContent and :countTokens under this route"
     )]
     NoEndpoint(String),
     /// The right path with the wrong method.

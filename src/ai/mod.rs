@@ -7,13 +7,16 @@ pub mod call;
 mod canon;
 pub mod catalog;
 pub mod collapse;
+mod compat;
 mod count;
 pub mod dialect;
 pub mod embed;
 pub mod error;
+mod eventstream;
 pub mod exact;
 pub mod facts;
 pub mod filings;
+mod framing;
 pub mod headers;
 mod json;
 mod key;
@@ -28,6 +31,7 @@ pub mod routing;
 pub mod seam;
 pub mod semantic;
 mod settle;
+mod sign;
 mod sse;
 mod stream;
 pub mod usage;
@@ -220,7 +224,7 @@ impl Gateway {
             Ok((choice, plan)) => {
                 let record = record.clone();
                 let run = Run { gateway: self, prompt, context, choice, plan, record, started };
-                if prompt.operation == Operation::CountTokens { run.count().await } else { run.answer().await }
+                if prompt.operation.is_count() { run.count().await } else { run.answer().await }
             }
             Err(e) => e.reply(prompt.dialect),
         }

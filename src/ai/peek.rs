@@ -111,6 +111,8 @@ impl Peek<'_> {
                 }
             }
             Seen::End(_) if self.begun.is_some() => self.ended = true,
+            // One event that is all of the answer.
+            Seen::End(chunk) if wire.begins(&chunk) => (self.begun, self.ended) = (Some(now), true),
             Seen::End(_) => return Err(garbage(model, "an empty stream")),
             Seen::Error(chunk) => return Err(error_in_success(self.peer, &chunk)),
             Seen::Garbage => return Err(garbage(model, "an event that is not JSON")),

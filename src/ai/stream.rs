@@ -91,7 +91,7 @@ impl LiveStream {
             Bridge { reader, writer }
         });
         settle.hands_over();
-        let hide_usage = client == Dialect::Openai && !wanted.usage;
+        let hide_usage = client.asks_for_usage() && !wanted.usage;
         let times = Times::new(watch, settle.model.provider.endpoint.between_bytes);
         let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0, times };
         LiveStream { state: State::Open(Box::new(open)) }
@@ -149,14 +149,14 @@ impl LiveStream {
 
     fn fail(&mut self, reason: &'static str, tell: bool, out: &mut BytesMut) {
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Broken(reason)) {
-            let (usage, client) = (open.usage(), open.client);
-            let Open { settle, .. } = *open;
-            settle.fail(reason, usage);
             if tell {
                 let message = format!("the provider's stream broke before the answer was complete: {reason}");
-                let error = client.own_error(StatusCode::BAD_GATEWAY, &message, "provider_stream_broken");
-                out.extend_from_slice(client.wire().framed(&error).as_bytes());
+                let error = open.client.own_error(StatusCode::BAD_GATEWAY, &message, "provider_stream_broken");
+                open.tell_error(error, out);
             }
+            let usage = open.usage();
+            let Open { settle, .. } = *open;
+            settle.fail(reason, usage);
         }
     }
 }
@@ -245,13 +245,16 @@ impl Open {
             }
             Seen::Garbage => Step::Fail("provider_garbage", true),
             Seen::Error(chunk) => self.error(&chunk, frame, out),
-            Seen::End(_) if self.bridge.is_some() => self.bridged_end(out),
+            Seen::End(chunk) if self.bridge.is_some() => self.bridged_end(&chunk, out),
             Seen::End(chunk) => {
                 self.recorder.add(&chunk, 0);
                 out.extend_from_slice(&frame.raw);
                 Step::Done
             }
-            Seen::Data(chunk) if self.bridge.is_some() => self.bridged(|r, events| r.read(&chunk, events), out),
+            Seen::Data(mut chunk) if self.bridge.is_some() => {
+                self.provider.wire().name(&mut chunk, &self.live.identity);
+                self.bridged(|r, events| r.read(&chunk, events), out)
+            }
             Seen::Data(chunk) => {
                 let bytes = frame.data.as_ref().map_or(0, String::len);
                 self.record(&chunk, bytes);
@@ -283,12 +286,19 @@ impl Open {
         if self.bridge.is_some() {
             let fault = Fault { param: None, ..self.provider.wire().fault(chunk) };
             let status = status_of(chunk).unwrap_or(StatusCode::BAD_GATEWAY);
-            let error = self.client.wire().error(status, &fault);
-            out.extend_from_slice(self.client.wire().framed(&error).as_bytes());
+            self.tell_error(self.client.wire().error(status, &fault), out);
         } else {
             out.extend_from_slice(&frame.raw);
         }
         Step::Fail("provider_error_in_stream", false)
+    }
+
+    /// An error object as an event, with the number that it has in the client's stream.
+    fn tell_error(&self, mut error: Value, out: &mut BytesMut) {
+        if let (Some(number), Some(members)) = (self.recorder.next_number(), error.as_object_mut()) {
+            members.insert("sequence_number".to_owned(), number.into());
+        }
+        out.extend_from_slice(self.client.wire().framed(&error).as_bytes());
     }
 
     /// One event of the provider as the client's events.
@@ -323,8 +333,13 @@ impl Open {
         }
     }
 
-    fn bridged_end(&mut self, out: &mut BytesMut) -> Step {
-        match self.bridged(|reader, events| reader.end(events), out) {
+    /// The end, whose mark may itself say something.
+    fn bridged_end(&mut self, mark: &Value, out: &mut BytesMut) -> Step {
+        let read = |reader: &mut dyn Reader, events: &mut Vec<Event>| {
+            reader.read(mark, events)?;
+            reader.end(events)
+        };
+        match self.bridged(read, out) {
             Step::Go => {
                 out.extend_from_slice(self.client.wire().close().as_bytes());
                 Step::Done
@@ -334,17 +349,17 @@ impl Open {
     }
 
     /// The provider ended without the mark of the end: fine if it speaks OpenAI's dialect, where servers are known to
-    /// leave it out, and every choice had ended; a cut otherwise.
+    /// leave it out, or Gemini's, which has none, and every choice had ended; a cut otherwise.
     fn clean_end(&mut self, out: &mut BytesMut) -> Step {
         let finished = match &self.bridge {
             Some(bridge) => bridge.reader.may_end(),
-            None => self.provider == Dialect::Openai && self.recorder.finished(),
+            None => (self.provider.asks_for_usage() || self.provider == Dialect::Gemini) && self.recorder.finished(),
         };
         if !finished {
             return Step::Fail("cut", true);
         }
         if self.bridge.is_some() {
-            return self.bridged_end(out);
+            return self.bridged_end(&Value::Null, out);
         }
         out.extend_from_slice(self.client.wire().close().as_bytes());
         Step::Done

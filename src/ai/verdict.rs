@@ -39,11 +39,12 @@ const ANTHROPIC_TYPES: [(&str, u16); 5] = [
 ];
 
 /// Answer fields of the provider that reach the client.
-const RETURNED: [&str; 10] = [
+const RETURNED: [&str; 11] = [
     "openai-processing-ms",
     "openai-version",
     "retry-after",
     "retry-after-ms",
+    "x-amzn-requestid",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-requests",
@@ -110,11 +111,15 @@ pub fn returned(headers: &HeaderMap) -> HeaderMap {
 /// A status other than 2xx.
 pub async fn refused(peer: Peer<'_>, fetched: Fetched) -> Failure {
     let model = peer.model;
-    let (status, headers) = (fetched.status, returned(&fetched.headers));
-    let answered = fetched.headers.clone();
+    let (status, fields) = (fetched.status, fetched.headers.clone());
+    let headers = returned(&fields);
     let body = fetched.bytes(ERROR_BYTES_MAX).await.unwrap_or_default();
     let json: Option<Value> = serde_json::from_slice(&body).ok();
-    let retry_after = hints::retry_after(&answered, json.as_ref(), SystemTime::now());
+    let (status, json, body) = match peer.dialect.wire().refusal(&fields, json.as_ref()) {
+        Some((told, json)) => (told.unwrap_or(status), Some(json.clone()), json.to_string().into()),
+        None => (status, json, body),
+    };
+    let retry_after = hints::retry_after(&fields, json.as_ref(), SystemTime::now());
     let cause = match json.as_ref().is_some_and(about_credentials) {
         true => Cause::Credentials,
         false => cause::of_status(status.as_u16(), json.as_ref()),
@@ -188,11 +193,12 @@ pub fn unsupported(message: String, param: Option<&str>) -> Failure {
 
 /// The status that an error object within a success stands for, where it says.
 pub fn status_of(json: &Value) -> Option<StatusCode> {
-    let code = json.pointer("/error/code").or_else(|| json.pointer("/error/status"));
-    let told = code.and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok()).or_else(|| {
-        let kind = json.pointer("/error/type").and_then(Value::as_str)?;
-        ANTHROPIC_TYPES.iter().find(|(name, _)| *name == kind).map(|(_, status)| *status)
-    });
+    let number = |place: &str| json.pointer(place).and_then(Value::as_u64);
+    let told =
+        number("/error/code").or_else(|| number("/error/status")).and_then(|c| u16::try_from(c).ok()).or_else(|| {
+            let kind = json.pointer("/error/type").and_then(Value::as_str)?;
+            ANTHROPIC_TYPES.iter().find(|(name, _)| *name == kind).map(|(_, status)| *status)
+        });
     told.and_then(|c| StatusCode::from_u16(c).ok()).filter(|s| s.is_client_error() || s.is_server_error())
 }
 

@@ -95,7 +95,8 @@ pub fn of_status(status: u16, body: Option<&Value>) -> Cause {
         402 => Cause::Quota,
         429 if says(&["insufficient_quota", "billing_hard_limit_reached"]) => Cause::Quota,
         429 => Cause::RateLimit,
-        500..=599 => Cause::Server,
+        // A model that failed, in Bedrock's words.
+        424 | 500..=599 => Cause::Server,
         300..=399 => Cause::BadAnswer,
         400 | 413 | 422 if says(&OVERFLOW_CODES) || overflows(message(body)) => Cause::ContextOverflow,
         400 | 422 if says(&FILTER_CODES) => Cause::ContentFilter,

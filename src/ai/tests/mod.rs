@@ -1,12 +1,17 @@
 //! Tests of the AI organ; here the scripted provider, which counts its calls, and the gateway around it.
 
+mod azure;
+mod bedrock;
 mod caching;
 mod collapsing;
-mod crossing;
+mod compat;
+pub mod crossing;
 mod fallback;
+mod gemini_client;
 mod keys;
 mod leaving;
 mod reading;
+mod responses;
 mod routing;
 mod routing_streams;
 mod streaming;

@@ -1,13 +1,15 @@
 //! The `ai:` section (providers, models, tiers, caches of answers) and the `ai:` action of a route.
 
 mod cache;
+mod compat;
 mod model;
 mod provider;
 mod routing;
 
 pub use cache::{AnswerCache, Exact};
+pub use compat::{Azure, AzureAuth, Compat, Quirks};
 pub use model::{Model, Price, PriceList, Thinking};
-pub use provider::{Dialect, Provider, Timeouts};
+pub use provider::{Aws, Dialect, Provider, Timeouts};
 pub use routing::{After, Backoff, FallbackOn, Health, Hedge, Hold, Mix, Retry, Strategy, Streaming, Tier, faults};
 
 use super::semantic::{Embedder, VectorStore};
