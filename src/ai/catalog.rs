@@ -8,7 +8,7 @@ use super::prompt::Operation;
 use super::sign::Signer;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
-use crate::config::ai::{Ai, AiRoute, PriceList, Thinking};
+use crate::config::ai::{Ai, AiRoute, Hedge, PriceList, Strategy, Thinking, Tier};
 use crate::config::secret::Secret;
 use crate::fetch::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -21,6 +21,9 @@ pub const AUTO: &str = "auto";
 
 /// The limit on output tokens where the client sets none, the dialect needs one, and the configuration has none.
 const MAX_TOKENS: u64 = 8192;
+
+/// The largest weight of a model in a tier.
+const WEIGHT_MAX: u32 = 1_000_000;
 
 /// A provider, ready to be called.
 pub struct Provider {
@@ -57,6 +60,8 @@ pub struct Model {
     pub max_tokens: u64,
     /// How it is told to think.
     pub thinking: Thinking,
+    /// How many tokens its context holds, where known.
+    pub context_tokens: Option<u64>,
 }
 
 /// A model and what is spoken to it on behalf of one client.
@@ -112,16 +117,22 @@ pub struct Fault {
 #[derive(Default)]
 pub struct Catalog {
     models: BTreeMap<String, Arc<Model>>,
-    tiers: BTreeMap<String, Vec<Arc<Model>>>,
+    tiers: BTreeMap<String, Stage>,
 }
 
-/// One step of a choice: models to try in order.
-#[derive(Clone)]
+/// One step of a choice: models that may answer.
+#[derive(Clone, Default)]
 pub struct Stage {
     /// The tier they belong to, if any.
     pub tier: Option<String>,
-    /// The models.
+    /// The models, as configured.
     pub models: Vec<Arc<Model>>,
+    /// Their weights.
+    pub weights: Vec<u32>,
+    /// In which order they are asked.
+    pub strategy: Strategy,
+    /// When a second one is asked beside the first.
+    pub hedge: Option<Hedge>,
 }
 
 /// What was decided on: the chosen stage first, then the fallbacks.
@@ -185,11 +196,12 @@ impl Catalog {
                     let message = "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
                     faults.push(Fault { path: format!("{path}.model"), message });
                 }
-                faults.extend(anthropic_only(&path, m, provider.dialect));
+                faults.extend(model_faults(&path, m, provider.dialect));
                 let (max_tokens, thinking) = (m.max_tokens.unwrap_or(MAX_TOKENS), m.thinking.unwrap_or_default());
-                let (upstream, provider) = (m.model.clone(), provider.clone());
-                let model = Model { name: name.clone(), upstream, provider, rate, max_tokens, thinking };
-                catalog.models.insert(name.clone(), Arc::new(model));
+                let (name, upstream, provider) = (name.clone(), m.model.clone(), provider.clone());
+                let context_tokens = m.context_tokens;
+                let model = Model { name, upstream, provider, rate, max_tokens, thinking, context_tokens };
+                catalog.models.insert(model.name.clone(), Arc::new(model));
             } else if !ai.providers.contains_key(&m.provider) {
                 let path = format!("{path}.provider");
                 faults.push(Fault { path, message: unknown("provider", &m.provider, ai.providers.keys()) });
@@ -200,18 +212,30 @@ impl Catalog {
     }
 
     fn compile_tiers(&mut self, ai: &Ai, faults: &mut Vec<Fault>) {
-        for (name, list) in &ai.tiers {
-            let path = format!("ai.tiers.{name}");
-            if list.is_empty() || name == AUTO {
+        for (name, tier) in &ai.tiers {
+            let (path, members) = (format!("ai.tiers.{name}"), tier.members());
+            if members.is_empty() || name == AUTO {
                 let message = "a tier has a name other than \"auto\" and at least one model".to_owned();
                 faults.push(Fault { path: path.clone(), message });
             }
-            for (i, model) in list.iter().enumerate().filter(|(_, m)| !ai.models.contains_key(*m)) {
-                let message = unknown("model", model, ai.models.keys());
-                faults.push(Fault { path: format!("{path}[{i}]"), message });
+            let mut stage = Stage { strategy: tier.strategy(), hedge: tier.hedge(), ..Stage::default() };
+            stage.tier = Some(name.clone());
+            let inside = if matches!(tier, Tier::List(_)) { "" } else { ".models" };
+            for (i, (model, weight)) in members.into_iter().enumerate() {
+                let place = || format!("{path}{inside}[{i}]");
+                if !(1..=WEIGHT_MAX).contains(&weight) {
+                    faults.push(Fault { path: place(), message: format!("a weight is 1 to {WEIGHT_MAX}") });
+                }
+                if !ai.models.contains_key(model) {
+                    let message = unknown("model", model, ai.models.keys());
+                    faults.push(Fault { path: place(), message });
+                }
+                if let Some(model) = self.models.get(model) {
+                    stage.models.push(model.clone());
+                    stage.weights.push(weight);
+                }
             }
-            let models = list.iter().filter_map(|m| self.models.get(m).cloned()).collect();
-            self.tiers.insert(name.clone(), models);
+            self.tiers.insert(name.clone(), stage);
         }
     }
 
@@ -277,10 +301,8 @@ impl Catalog {
     }
 
     fn stage(&self, name: &str) -> Option<Stage> {
-        if let Some(models) = self.tiers.get(name) {
-            return Some(Stage { tier: Some(name.to_owned()), models: models.clone() });
-        }
-        self.models.get(name).map(|m| Stage { tier: None, models: vec![m.clone()] })
+        let alone = |m: &Arc<Model>| Stage { models: vec![m.clone()], weights: vec![1], ..Stage::default() };
+        self.tiers.get(name).cloned().or_else(|| self.models.get(name).map(alone))
     }
 
     /// Names that clients of the route may use.
@@ -301,14 +323,16 @@ impl Catalog {
     }
 }
 
-/// Faults in the keys of a model that mean something to one dialect only.
-fn anthropic_only(path: &str, m: &crate::config::ai::Model, dialect: Dialect) -> Vec<Fault> {
+/// Faults in the keys of a model that have bounds, or mean something to one dialect only.
+fn model_faults(path: &str, m: &crate::config::ai::Model, dialect: Dialect) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut fault = |key: &str, message: &str| {
         faults.push(Fault { path: format!("{path}.{key}"), message: message.to_owned() });
     };
-    if m.max_tokens == Some(0) {
-        fault("max_tokens", "at least 1");
+    for (key, set) in [("max_tokens", m.max_tokens), ("context_tokens", m.context_tokens)] {
+        if set == Some(0) {
+            fault(key, "at least 1");
+        }
     }
     if m.max_tokens.is_some() && dialect != Dialect::Anthropic {
         fault("max_tokens", "means something for providers of the dialect anthropic only");

@@ -1,13 +1,16 @@
 //! One try at one provider: the request as the provider wants it, and what of the answer can be used.
 
+use super::call::CallRecord;
 use super::catalog::{Model, Peer, Provider};
 use super::dialect::chat::{Dropped, Fields};
-use super::dialect::{self, Identity, Seen, Target, Wanted, anthropic, openai_chat};
+use super::dialect::{self, Identity, Target, Wanted, anthropic, openai_chat};
 use super::framing::Framing;
+use super::peek;
 use super::prompt::{Operation, Prompt};
 use super::sse::Frame;
 use super::usage::Usage;
-use super::verdict::{Failure, broken, error_in_success, garbage, refused, returned, unreachable, unsupported};
+use super::verdict::{Failure, error_in_success, garbage, refused, returned, unreachable, unsupported};
+use crate::config::ai::Streaming;
 use crate::fetch::{Endpoint, FetchError, Fetched, Fetcher};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -20,8 +23,6 @@ pub const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// The field in which AWS names a request, and the longest name that is taken over.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const REQUEST_ID_CHARS_MAX: usize = 64;
-/// Events held back at most while waiting to see whether a stream starts with an error.
-const PEEK_FRAMES_MAX: usize = 8;
 
 /// Request fields of the client that reach the provider. Never its credentials, and nothing that selects an account
 /// (`openai-organization`, `openai-project`): the key is the gateway's.
@@ -63,6 +64,10 @@ pub struct Asking<'a> {
     pub client: &'a HeaderMap,
     /// Seconds since 1970.
     pub now: u64,
+    /// How a stream's start is watched.
+    pub watch: Streaming,
+    /// Where it is noted what a provider counted for an answer that nobody gets.
+    pub record: &'a CallRecord,
 }
 
 impl Asking<'_> {
@@ -83,6 +88,12 @@ pub struct Live {
 }
 
 impl Live {
+    /// A stream of which nothing was read.
+    pub(super) fn new(model: &Model, fetched: Fetched) -> Live {
+        let (identity, framing) = (identity(model, &fetched.headers), Framing::of(&media_type(&fetched.headers)));
+        Live { peeked: Vec::new(), identity, fetched, framing, ended: false }
+    }
+
     /// The next frames; `None` at the provider's clean end.
     pub async fn frames(&mut self) -> Result<Option<Vec<Frame>>, &'static str> {
         if !self.peeked.is_empty() {
@@ -126,7 +137,11 @@ pub async fn ask(fetcher: &Fetcher, model: &Model, asking: &Asking<'_>) -> Resul
     }
     let kind = media_type(&fetched.headers);
     match (prompt.facts.stream, kind.as_str()) {
-        (true, kind) if kind == peer.dialect.wire().stream_type() => open_stream(peer, fetched, dropped).await,
+        (true, kind) if kind == peer.dialect.wire().stream_type() => {
+            let headers = returned(&fetched.headers);
+            let live = peek::open(peer, asking, Live::new(model, fetched)).await?;
+            Ok(Opened::Live { headers, live: Box::new(live), dropped })
+        }
         (stream, "application/json") => {
             let opened = open_whole(peer, asking, fetched, dropped).await?;
             if stream { as_stream(model, prompt, opened) } else { Ok(opened) }
@@ -292,39 +307,4 @@ fn as_stream(model: &Model, prompt: &Prompt, opened: Opened) -> Result<Opened, F
     let text = prompt.dialect.wire().replay(&json, prompt.facts.wants_usage);
     let body = text.ok_or_else(|| garbage(model, "JSON that is no answer to this request"))?.into();
     Ok(Opened::Whole { headers, body, json, usage, dropped })
-}
-
-/// Looks at a stream's first events: an error before any content is a failure like any other, and the next model
-/// can still be tried.
-async fn open_stream(peer: Peer<'_>, fetched: Fetched, dropped: Dropped) -> Result<Opened, Failure> {
-    let model = peer.model;
-    let headers = returned(&fetched.headers);
-    let (identity, framing) = (identity(model, &fetched.headers), Framing::of(&media_type(&fetched.headers)));
-    let mut live = Live { peeked: Vec::new(), identity, fetched, framing, ended: false };
-    let mut seen: Vec<Frame> = Vec::new();
-    let mut begun = false;
-    while !begun && seen.len() < PEEK_FRAMES_MAX {
-        let more = live.frames().await.map_err(|reason| broken(model, reason))?;
-        let Some(frames) = more else { return Err(broken(model, "cut")) };
-        for frame in &frames {
-            // What comes after the first content is the running stream's business, whatever it is.
-            begun = begun || begins(peer, frame)?;
-        }
-        seen.extend(frames);
-    }
-    live.peeked = seen;
-    Ok(Opened::Live { headers, live: Box::new(live), dropped })
-}
-
-/// Whether a frame carries content. An error, a malformed event or an empty stream is a failure.
-fn begins(peer: Peer<'_>, frame: &Frame) -> Result<bool, Failure> {
-    let (model, wire) = (peer.model, peer.dialect.wire());
-    match wire.look(frame) {
-        Seen::Blank => Ok(false),
-        Seen::Data(chunk) => Ok(wire.begins(&chunk)),
-        Seen::End(chunk) if wire.begins(&chunk) => Ok(true),
-        Seen::End(_) => Err(garbage(model, "an empty stream")),
-        Seen::Error(chunk) => Err(error_in_success(peer, &chunk)),
-        Seen::Garbage => Err(garbage(model, "an event that is not JSON")),
-    }
 }

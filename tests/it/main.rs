@@ -24,6 +24,8 @@ mod dialects;
 mod disk;
 mod early_hints;
 mod express;
+mod faults;
+mod gemini;
 mod harness;
 mod holes;
 mod holes_wire;

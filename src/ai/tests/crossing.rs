@@ -26,7 +26,7 @@ pub fn golden(dialect: Dialect, name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-fn messages(model: &str, more: &str) -> Prompt {
+pub fn messages(model: &str, more: &str) -> Prompt {
     let body = format!(r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
     prompt::parse(Operation::Messages, Bytes::from(body), 1 << 20).unwrap()
 }

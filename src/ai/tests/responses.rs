@@ -146,7 +146,10 @@ async fn broken_streams_end_in_an_error_event_with_the_next_number_and_are_never
         // What the provider itself says passes; what the gateway says has the form that SDKs raise.
         let passed = from == Dialect::Responses && name != "stream-cut";
         assert_eq!(end["error"]["message"].is_string(), !passed, "{end}");
-        // A chat client of the same provider is told, too.
+        // A chat client of the same provider is told, too; within chat completions a mark of the end is believed.
+        if from == Dialect::Openai {
+            continue;
+        }
         let other = ask(&w, chat(&ask_with(model, "hi", r#","stream":true"#))).await;
         assert!(!other.clean && !other.text.contains("[DONE]"), "{}", other.text);
     }

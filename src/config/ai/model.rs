@@ -35,6 +35,10 @@ pub struct Model {
     /// asks for it in the words of another dialect; `adaptive` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<Thinking>,
+    /// How many tokens its context holds. Without it, it does not stand in for a model whose context was too small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub context_tokens: Option<u64>,
 }
 
 /// A price in US dollars per million tokens.

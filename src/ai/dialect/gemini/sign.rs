@@ -76,7 +76,12 @@ pub fn before(out: &mut Vec<Block>, signature: Signature) {
 
 /// The edits that take other providers' signatures out of a request for Google, which would refuse them.
 pub fn foreign(body: &str) -> Vec<Edit> {
-    let begins = body.match_indices(MARKED).map(|(at, _)| at);
+    // A member's value, and not the same letters in somebody's text, where the quote before them is escaped.
+    let is_member = |at: &usize| {
+        let before = body.get(..*at).and_then(|b| b.trim_end().strip_suffix(':')).map(str::trim_end);
+        before.is_some_and(|b| b.ends_with("\"thoughtSignature\"") || b.ends_with("\"thought_signature\""))
+    };
+    let begins = body.match_indices(MARKED).map(|(at, _)| at).filter(is_member);
     let whole = begins.filter_map(|at| {
         let inside = at + 1;
         let length = body.get(inside..)?.find('"')?;
