@@ -336,7 +336,9 @@ impl Open {
     /// The end, whose mark may itself say something.
     fn bridged_end(&mut self, mark: &Value, out: &mut BytesMut) -> Step {
         let read = |reader: &mut dyn Reader, events: &mut Vec<Event>| {
-            reader.read(mark, events)?;
+            if !mark.is_null() {
+                reader.read(mark, events)?;
+            }
             reader.end(events)
         };
         match self.bridged(read, out) {
