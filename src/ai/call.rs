@@ -3,6 +3,7 @@
 //! call that nobody waits for any more leaves its traces, too.
 
 use super::dialect::chat::Dropped;
+use super::guard::report::Report;
 use super::prompt::Operation;
 use super::usage::Usage;
 use crate::base::units::Money;
@@ -101,6 +102,8 @@ pub struct Call {
     pub stream: bool,
     /// What the translation between client and provider left out.
     pub dropped: Dropped,
+    /// What the guards did.
+    pub guard: Report,
     /// The model that answered.
     pub model: Option<String>,
     /// Its provider.

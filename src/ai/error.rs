@@ -50,6 +50,16 @@ pub enum AiError {
         /// The reason of the last failure.
         reason: &'static str,
     },
+    /// A guard refused the request or withheld the answer.
+    #[error("{message}")]
+    Guard {
+        /// What was found, without the text.
+        message: String,
+        /// The one word.
+        reason: &'static str,
+        /// The status that goes with it.
+        status: StatusCode,
+    },
 }
 
 impl AiError {
@@ -66,7 +76,7 @@ impl AiError {
             AiError::NoModel(_) => "model_not_found",
             AiError::NoEndpoint(_) => "no_endpoint",
             AiError::Method { .. } => "method_not_allowed",
-            AiError::Provider { reason, .. } => reason,
+            AiError::Provider { reason, .. } | AiError::Guard { reason, .. } => reason,
         }
     }
 
@@ -79,6 +89,7 @@ impl AiError {
             AiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             AiError::Provider { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,
             AiError::Provider { .. } => StatusCode::BAD_GATEWAY,
+            AiError::Guard { status, .. } => *status,
         }
     }
 

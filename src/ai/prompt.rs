@@ -153,6 +153,20 @@ impl Prompt {
         if edits.is_empty() { self.body.clone() } else { splice(text, edits).into() }
     }
 
+    /// The bytes as received, which are JSON and therefore text.
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_default()
+    }
+
+    /// The same request with some of its bytes replaced. What stood in the path stays.
+    pub(super) fn edited(&self, edits: Vec<Edit>) -> Result<Prompt, AiError> {
+        let body = splice(self.text(), edits);
+        let mut new = parse(self.operation, body.into(), usize::MAX)?;
+        (new.dialect, new.facts.stream) = (self.dialect, self.facts.stream);
+        new.facts.model.clone_from(&self.facts.model);
+        Ok(new)
+    }
+
     /// The chat messages; empty for other operations.
     pub(super) fn messages(&self) -> &[Value] {
         self.fields.get("messages").and_then(Value::as_array).map_or(&[], Vec::as_slice)

@@ -70,6 +70,7 @@ impl Run<'_> {
         let mut trying = Trying { run: self, stage, model, asked, told: false };
         let asking = Asking { prompt: self.prompt, client, now: self.gateway.clock.unix_secs() };
         let result = provider::ask(&self.gateway.fetcher, model, &asking).await;
+        let result = result.and_then(|opened| self.judged(opened, model));
         match &result {
             Ok(_) => trying.tell("ok", Some(StatusCode::OK), None),
             Err(f) => trying.tell(f.reason, f.status, f.retry_after),

@@ -3,6 +3,7 @@
 
 use super::dialect::chat::{Event, Fault};
 use super::dialect::{Dialect, Garbage, Reader, Record, Seen, Wanted, Writer};
+use super::guard::{Denied, Guarded, Held, Released, Shown, finishes};
 use super::provider::{ANSWER_BYTES_MAX, Live};
 use super::settle::Settle;
 use super::sse::Frame;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The longest stream that is passed on; at ordinary chunk sizes this is several hundred thousand tokens.
 const STREAM_BYTES_MAX: usize = 256 << 20;
@@ -43,6 +45,15 @@ struct Open {
     /// The client did not ask for the usage chunk that the gateway asked for.
     hide_usage: bool,
     bytes: usize,
+    guard: Option<Watched>,
+}
+
+/// A stream that guards look at.
+struct Watched {
+    guarded: Arc<Guarded>,
+    held: Held,
+    /// What tells the client that the answer is complete, until the complete answer has been checked.
+    sealed: Option<BytesMut>,
 }
 
 /// From a provider's dialect to a client's. It holds no more of the stream than its state.
@@ -57,11 +68,19 @@ enum Step {
     Done,
     /// It broke; whether the client still needs to be told by an event.
     Fail(&'static str, bool),
+    /// A guard withholds the rest.
+    Deny(Denied),
 }
 
 impl LiveStream {
     /// A stream that has begun, of a provider of this dialect.
-    pub fn new(live: Live, settle: Settle, provider: Dialect, wanted: Wanted) -> Self {
+    pub fn new(
+        live: Live,
+        settle: Settle,
+        provider: Dialect,
+        wanted: Wanted,
+        guarded: Option<Arc<Guarded>>,
+    ) -> Self {
         let client = settle.dialect;
         let recorder = client.wire().recorder(ANSWER_BYTES_MAX);
         let bridge = (provider != client).then(|| {
@@ -70,7 +89,9 @@ impl LiveStream {
         });
         settle.hands_over();
         let hide_usage = client == Dialect::Openai && !wanted.usage;
-        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0 };
+        let guarded = guarded.filter(|g| g.watches_answers());
+        let guard = guarded.map(|g| Watched { held: Held::new(g.clone()), guarded: g, sealed: None });
+        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0, guard };
         LiveStream { state: State::Open(Box::new(open)) }
     }
 }
@@ -97,8 +118,9 @@ impl Chunks for LiveStream {
             };
             match step {
                 Step::Go => {}
-                Step::Done => self.complete(),
+                Step::Done => self.complete(&mut out),
                 Step::Fail(reason, tell) => self.fail(reason, tell, &mut out),
+                Step::Deny(denied) => self.deny(&denied, &mut out),
             }
             if !out.is_empty() {
                 if let State::Open(open) = &self.state {
@@ -111,15 +133,25 @@ impl Chunks for LiveStream {
 }
 
 impl LiveStream {
-    fn complete(&mut self) {
+    fn complete(&mut self, out: &mut BytesMut) {
         let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) else { return };
-        let usage = open.usage();
-        let Open { live, recorder, settle, bridge, .. } = *open;
+        let (usage, client) = (open.usage(), open.client);
+        let Open { live, recorder, settle, bridge, guard, .. } = *open;
         live.drain();
         if let Some(bridge) = &bridge {
             settle.record.note(|c| c.dropped.extend(&bridge.reader.progress().dropped));
         }
         let answer = recorder.answer();
+        if let Some(Watched { guarded, sealed, .. }) = guard {
+            let checked = guarded.checked(answer.as_ref());
+            settle.record.note(|c| c.guard = guarded.report());
+            if let Err(denied) = checked {
+                self.state = State::Broken(denied.reason);
+                settle.fail(denied.reason, usage);
+                return tell(client, &denied, out);
+            }
+            out.extend_from_slice(&sealed.unwrap_or_default());
+        }
         let body = answer.as_ref().and_then(|a| serde_json::to_vec(a).ok());
         settle.complete(usage, answer.as_ref().zip(body.map(Bytes::from)));
     }
@@ -127,7 +159,7 @@ impl LiveStream {
     fn fail(&mut self, reason: &'static str, tell: bool, out: &mut BytesMut) {
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Broken(reason)) {
             let (usage, client) = (open.usage(), open.client);
-            let Open { settle, .. } = *open;
+            let settle = open.told();
             settle.fail(reason, usage);
             if tell {
                 let message = format!("the provider's stream broke before the answer was complete: {reason}");
@@ -136,6 +168,21 @@ impl LiveStream {
             }
         }
     }
+
+    /// Ends with an error event in which a guard says why; what it held back stays here.
+    fn deny(&mut self, denied: &Denied, out: &mut BytesMut) {
+        if let State::Open(open) = std::mem::replace(&mut self.state, State::Broken(denied.reason)) {
+            let (usage, client) = (open.usage(), open.client);
+            open.told().fail(denied.reason, usage);
+            tell(client, denied, out);
+        }
+    }
+}
+
+fn tell(client: Dialect, denied: &Denied, out: &mut BytesMut) {
+    let error = denied.of_answer();
+    let error = client.own_error(error.status(), &denied.message, denied.reason);
+    out.extend_from_slice(client.wire().framed(&error).as_bytes());
 }
 
 impl Drop for LiveStream {
@@ -143,8 +190,7 @@ impl Drop for LiveStream {
         // The client left. What the provider has counted until then, it bills.
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) {
             let usage = open.usage();
-            let Open { settle, .. } = *open;
-            settle.leave(usage);
+            open.told().leave(usage);
         }
     }
 }
@@ -177,21 +223,90 @@ impl Open {
             Seen::Garbage => Step::Fail("provider_garbage", true),
             Seen::Error(chunk) => self.error(&chunk, frame, out),
             Seen::End(_) if self.bridge.is_some() => self.bridged_end(out),
-            Seen::End(chunk) => {
-                self.recorder.add(&chunk, 0);
-                out.extend_from_slice(&frame.raw);
-                Step::Done
-            }
+            Seen::End(chunk) => match self.last(chunk, &frame.raw, out) {
+                Step::Go => Step::Done,
+                end => end,
+            },
             Seen::Data(chunk) if self.bridge.is_some() => self.bridged(|r, events| r.read(&chunk, events), out),
             Seen::Data(chunk) => {
                 let bytes = frame.data.as_ref().map_or(0, String::len);
-                self.record(&chunk, bytes);
-                if !(self.hide_usage && is_usage_only(&chunk)) {
-                    out.extend_from_slice(&frame.raw);
-                }
-                Step::Go
+                self.pass(chunk, (frame.raw.clone(), bytes), out)
             }
         }
+    }
+
+    /// One event of the client's stream: recorded and sent, or left to the guards first.
+    fn pass(&mut self, chunk: Value, (raw, bytes): (Bytes, usize), out: &mut BytesMut) -> Step {
+        let Some(watched) = &mut self.guard else {
+            self.record(&chunk, bytes);
+            if !(self.hide_usage && is_usage_only(&chunk)) {
+                out.extend_from_slice(&raw);
+            }
+            return Step::Go;
+        };
+        match watched.held.push(chunk, raw) {
+            Ok(released) => self.send(released, out),
+            Err(denied) => Step::Deny(denied),
+        }
+    }
+
+    /// Events that the guards let go.
+    fn send(&mut self, released: Vec<Released>, out: &mut BytesMut) -> Step {
+        for Released { recorded, shown } in released {
+            let bytes = match shown {
+                Shown::AsItCame(raw) => raw,
+                Shown::Changed(event) => self.client.wire().framed(&event).into(),
+            };
+            self.record(&recorded, bytes.len());
+            let hidden = self.hide_usage && is_usage_only(&recorded);
+            if let Some(watched) = &mut self.guard
+                && watched.guarded.has_schema()
+                && finishes(&recorded)
+            {
+                watched.sealed.get_or_insert_default();
+            }
+            if !hidden {
+                self.sink(out).extend_from_slice(&bytes);
+            }
+        }
+        Step::Go
+    }
+
+    /// Where bytes go: to the client, unless they must wait for the check of the complete answer.
+    fn sink<'a>(&'a mut self, out: &'a mut BytesMut) -> &'a mut BytesMut {
+        self.guard.as_mut().and_then(|w| w.sealed.as_mut()).unwrap_or(out)
+    }
+
+    /// Nothing follows what the guards hold back.
+    fn flush(&mut self, out: &mut BytesMut) -> Step {
+        match self.guard.as_mut().map(|w| w.held.finish()) {
+            Some(Ok(released)) => self.send(released, out),
+            Some(Err(denied)) => Step::Deny(denied),
+            None => Step::Go,
+        }
+    }
+
+    /// The last event; the mark of the end may be one with content.
+    fn last(&mut self, chunk: Value, raw: &Bytes, out: &mut BytesMut) -> Step {
+        if self.guard.is_none() || chunk.is_null() {
+            let step = self.flush(out);
+            self.recorder.add(&chunk, 0);
+            self.sink(out).extend_from_slice(raw);
+            return step;
+        }
+        match self.pass(chunk, (raw.clone(), 0), out) {
+            Step::Go => self.flush(out),
+            end => end,
+        }
+    }
+
+    /// What is left to settle; the record knows what the guards did.
+    fn told(self: Box<Self>) -> Settle {
+        let Open { settle, guard, .. } = *self;
+        if let Some(watched) = guard {
+            settle.record.note(|c| c.guard = watched.guarded.report());
+        }
+        settle
     }
 
     /// Notes what the client is sent, and the moment of the first content.
@@ -241,11 +356,11 @@ impl Open {
         if pings > 0 {
             out.extend_from_slice(self.client.wire().ping().as_bytes());
         }
-        for chunk in &chunks {
-            let text = self.client.wire().framed(chunk);
-            self.record(chunk, text.len());
-            if !(self.hide_usage && is_usage_only(chunk)) {
-                out.extend_from_slice(text.as_bytes());
+        for chunk in chunks {
+            let text = self.client.wire().framed(&chunk);
+            let bytes = text.len();
+            if let Step::Deny(denied) = self.pass(chunk, (text.into(), bytes), out) {
+                return Step::Deny(denied);
             }
         }
         match sense {
@@ -256,8 +371,17 @@ impl Open {
 
     fn bridged_end(&mut self, out: &mut BytesMut) -> Step {
         match self.bridged(|reader, events| reader.end(events), out) {
+            Step::Go => self.close(out),
+            end => end,
+        }
+    }
+
+    /// A clean end of our own wording.
+    fn close(&mut self, out: &mut BytesMut) -> Step {
+        match self.flush(out) {
             Step::Go => {
-                out.extend_from_slice(self.client.wire().close().as_bytes());
+                let text = self.client.wire().close();
+                self.sink(out).extend_from_slice(text.as_bytes());
                 Step::Done
             }
             end => end,
@@ -267,6 +391,9 @@ impl Open {
     /// The provider ended without the mark of the end: fine if it speaks OpenAI's dialect, where servers are known to
     /// leave it out, and every choice had ended; a cut otherwise.
     fn clean_end(&mut self, out: &mut BytesMut) -> Step {
+        if let Step::Deny(denied) = self.flush(out) {
+            return Step::Deny(denied);
+        }
         let finished = match &self.bridge {
             Some(bridge) => bridge.reader.may_end(),
             None => self.provider == Dialect::Openai && self.recorder.finished(),
@@ -277,8 +404,7 @@ impl Open {
         if self.bridge.is_some() {
             return self.bridged_end(out);
         }
-        out.extend_from_slice(self.client.wire().close().as_bytes());
-        Step::Done
+        self.close(out)
     }
 
     fn usage(&self) -> Option<Usage> {

@@ -220,6 +220,12 @@ pub fn broken(model: &Model, reason: &'static str) -> Failure {
     Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
 }
 
+/// A good answer that a guard withholds.
+pub fn withheld(error: AiError, next: bool) -> Failure {
+    let (reason, status) = (error.reason(), Some(StatusCode::OK));
+    Failure { reason, status, retry_after: None, next, passed: Box::new(Err(error)) }
+}
+
 /// An answer that is none.
 pub fn garbage(model: &Model, what: &str) -> Failure {
     let reason = "provider_garbage";

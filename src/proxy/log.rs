@@ -170,6 +170,9 @@ fn model_call(m: &Metrics, route: &str, call: &CallRecord, source: &str, status:
     ai.calls.with_label_values(&[route, model, source, &status.to_string()]).inc();
     let lookup = if c.cache_reason.is_empty() { c.cache.as_str() } else { c.cache_reason };
     ai.lookups.with_label_values(&[route, lookup]).inc();
+    for (kind, done, n) in c.guard.counts() {
+        ai.guard.with_label_values(&[c.guard.guard.as_str(), kind, done.as_str()]).inc_by(n);
+    }
     for a in &c.attempts {
         ai.attempts.with_label_values(&[&a.provider, &a.model, a.outcome]).inc();
     }

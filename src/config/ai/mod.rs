@@ -1,6 +1,7 @@
 //! The `ai:` section (providers, models, tiers, caches of answers) and the `ai:` action of a route.
 
 mod cache;
+pub mod guard;
 mod model;
 mod provider;
 
@@ -39,6 +40,9 @@ pub struct Ai {
     /// Vector stores by name; `edge` (in process, on disk) exists without being written here.
     #[serde(default)]
     pub vector_stores: BTreeMap<String, VectorStore>,
+    /// Sets of guards by name: personal data, attacks on instructions, deny lists, schemas of answers.
+    #[serde(default)]
+    pub guards: BTreeMap<String, guard::Guards>,
     /// The largest request body accepted on an AI route.
     #[serde(default = "max_body")]
     pub max_body: Size,
@@ -54,6 +58,7 @@ impl Default for Ai {
             caches: BTreeMap::new(),
             embedders: BTreeMap::new(),
             vector_stores: BTreeMap::new(),
+            guards: BTreeMap::new(),
             max_body: max_body(),
         }
     }
@@ -75,6 +80,13 @@ pub struct AiRoute {
     /// Model and tier names that clients of this route may ask for; empty means all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// The guards that every call of this route goes through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<String>,
+    /// Guards that the policy script may choose instead, `d.guard(name)`; it can always give guards to a route that has
+    /// none.
+    #[serde(default)]
+    pub guards_allowed: Vec<String>,
 }
 
 fn max_body() -> Size {

@@ -147,7 +147,7 @@ fn stopped(index: usize) -> Value {
 
 /// Follows JSON text just far enough to know whether its outermost object is closed.
 #[derive(Default)]
-struct Whole {
+pub struct Whole {
     depth: usize,
     begun: bool,
     in_text: bool,
@@ -155,7 +155,8 @@ struct Whole {
 }
 
 impl Whole {
-    fn add(&mut self, text: &str) {
+    /// Takes more of the text.
+    pub fn add(&mut self, text: &str) {
         for b in text.bytes() {
             match (self.in_text, b) {
                 (true, _) if self.escaped => self.escaped = false,
@@ -168,7 +169,8 @@ impl Whole {
         }
     }
 
-    fn is_whole(&self) -> bool {
+    /// Whether it is closed.
+    pub fn is_whole(&self) -> bool {
         self.begun && self.depth == 0
     }
 }

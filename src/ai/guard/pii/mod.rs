@@ -7,6 +7,8 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
+use super::output::replaced;
+use super::vault::label;
 use crate::config::ai::guard::PiiKind;
 use regex::{Regex, RegexBuilder};
 use std::ops::Range;
@@ -101,6 +103,12 @@ impl Finder {
         }
         found.sort_by_key(|f| f.at.start);
         found
+    }
+
+    /// The text with the name of its kind in each value's place: `[EMAIL]`.
+    pub fn redacted(&self, text: &str) -> String {
+        let found = self.find(text).into_iter();
+        replaced(text, found.map(|f| (f.at, format!("[{}]", label(f.kind)))))
     }
 }
 
