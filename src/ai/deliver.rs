@@ -38,7 +38,8 @@ impl Run<'_> {
                 self.record.note(|c| (c.dropped, c.guard) = (dropped, self.guard_report()));
                 reply.headers = headers;
                 let wanted = dialect::Wanted { created: self.gateway.clock.unix_secs(), usage: facts.wants_usage };
-                reply.body = Body::Stream(Box::new(LiveStream::new(*live, settle, provider, wanted, self.guarded.clone())));
+                reply.body =
+                    Body::Stream(Box::new(LiveStream::new(*live, settle, provider, wanted, self.guarded.clone())));
             }
         }
         set_media_type(&mut reply, facts.stream);

@@ -62,13 +62,8 @@ impl CachePlan {
         let (fingerprint, beta) = (choice.fingerprint(), provider::beta(&context.headers));
         // What was answered under other guards was not looked at by these.
         let rules = guarded.map_or_else(|| context.policy.clone(), |g| format!("{}+{}", context.policy, g.digest()));
-        let scope = Scope {
-            tenant: &context.tenant,
-            route: &context.route,
-            policy: &rules,
-            target: &fingerprint,
-            beta: &beta,
-        };
+        let scope =
+            Scope { tenant: &context.tenant, route: &context.route, policy: &rules, target: &fingerprint, beta: &beta };
         let key = key::exact(prompt, &scope);
         let mut plan = CachePlan::bypass("");
         plan.outcome = if wish.refresh { CacheOutcome::Refresh } else { CacheOutcome::Miss };
@@ -76,7 +71,12 @@ impl CachePlan {
         plan.filings = cache.in_flight.filings.clone();
         plan.collapse = (!wish.refresh).then(|| (cache.in_flight.clone(), key));
         let wanted = script.min(client) == CacheMode::Semantic && prompt.operation.is_chat();
-        match cache.semantic.as_ref().filter(|_| wanted).map(|s| (s, unfit(prompt).or_else(|| guarded.and_then(Guarded::unfit)))) {
+        match cache
+            .semantic
+            .as_ref()
+            .filter(|_| wanted)
+            .map(|s| (s, unfit(prompt).or_else(|| guarded.and_then(Guarded::unfit))))
+        {
             Some((_, Some(reason))) => plan.reason = reason,
             Some((semantic, None)) => {
                 let query = query(prompt, directives, &scope, semantic);

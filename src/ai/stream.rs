@@ -74,13 +74,7 @@ enum Step {
 
 impl LiveStream {
     /// A stream that has begun, of a provider of this dialect.
-    pub fn new(
-        live: Live,
-        settle: Settle,
-        provider: Dialect,
-        wanted: Wanted,
-        guarded: Option<Arc<Guarded>>,
-    ) -> Self {
+    pub fn new(live: Live, settle: Settle, provider: Dialect, wanted: Wanted, guarded: Option<Arc<Guarded>>) -> Self {
         let client = settle.dialect;
         let recorder = client.wire().recorder(ANSWER_BYTES_MAX);
         let bridge = (provider != client).then(|| {

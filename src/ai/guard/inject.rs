@@ -28,38 +28,94 @@ macro_rules! gap {
 /// Signs and their weights, on normalised text.
 const SIGNS: [(&str, f64); 26] = [
     // Overruling instructions.
-    (concat!(r"\b(?:ignore|disregard|forget|override|bypass|neglect|discard|drop)", gap!(),
-        r"(?:instructions?|prompts?|rules|guidelines|directions|directives|constraints|programming)\b"), 0.65),
-    (concat!(r"\b(?:ignore|disregard|forget)", r"(?: \w+){0,3} ", r"(?:above|before|previous|prior|earlier|preceding)\b"), 0.45),
-    (r"\b(?:previous|prior|above|earlier|original|system|old) (?:instructions?|prompts?|rules|directives) (?:are|is|were|was|has been|have been) (?:now )?(?:void|null|cancell?ed|revoked|obsolete|suspended|superseded|replaced|lifted)", 0.7),
-    (r"\b(?:new|updated|real|actual|true) (?:system )?(?:instructions?|directives?|orders|task)(?: (?:is|are|follow|below))? ?:", 0.4),
-    (r"\b(?:do not|don't|stop|no longer)(?: \w+){0,2} (?:follow|obey|apply|adhere to|comply with)(?:ing)?(?: \w+){0,4} (?:instructions?|rules|guidelines|policy|policies|restrictions)\b", 0.6),
+    (
+        concat!(
+            r"\b(?:ignore|disregard|forget|override|bypass|neglect|discard|drop)",
+            gap!(),
+            r"(?:instructions?|prompts?|rules|guidelines|directions|directives|constraints|programming)\b"
+        ),
+        0.65,
+    ),
+    (
+        concat!(
+            r"\b(?:ignore|disregard|forget)",
+            r"(?: \w+){0,3} ",
+            r"(?:above|before|previous|prior|earlier|preceding)\b"
+        ),
+        0.45,
+    ),
+    (
+        r"\b(?:previous|prior|above|earlier|original|system|old) (?:instructions?|prompts?|rules|directives) (?:are|is|were|was|has been|have been) (?:now )?(?:void|null|cancell?ed|revoked|obsolete|suspended|superseded|replaced|lifted)",
+        0.7,
+    ),
+    (
+        r"\b(?:new|updated|real|actual|true) (?:system )?(?:instructions?|directives?|orders|task)(?: (?:is|are|follow|below))? ?:",
+        0.4,
+    ),
+    (
+        r"\b(?:do not|don't|stop|no longer)(?: \w+){0,2} (?:follow|obey|apply|adhere to|comply with)(?:ing)?(?: \w+){0,4} (?:instructions?|rules|guidelines|policy|policies|restrictions)\b",
+        0.6,
+    ),
     // The same in other languages.
     (r"\b(?:ignoriere?|vergiss|missachte)(?: \w+){0,4} (?:anweisungen|vorgaben|regeln|instruktionen|befehle)\b", 0.7),
     (r"\b(?:ignora|olvida|omite)(?: \w+){0,4} (?:instrucciones|reglas|indicaciones|ordenes|órdenes)\b", 0.7),
     (r"\b(?:ignorez?|oubliez?)(?: [\w']+){0,4} (?:instructions|consignes|regles|règles|directives)\b", 0.7),
     (r"忽略.{0,8}(?:指令|指示|规则|提示)|无视.{0,8}(?:指令|规则)", 0.7),
     // Playing another role.
-    (r"\b(?:you are|you're|act as|pretend (?:to be|you are)|become|roleplay as|simulate)(?: \w+){0,3} (?:dan|jailbroken|unrestricted|unfiltered|uncensored|amoral|evil (?:ai|assistant)|without (?:any )?(?:restrictions|filters|limits|rules))\b", 0.7),
-    (r"\b(?:dan|developer|jailbreak|god|sudo|debug|maintenance|unrestricted) mode\b(?: \w+){0,3} ?(?:enabled|on|activated|activate|unlocked)|\b(?:enable|enter|activate|switch to|turn on) (?:dan|developer|jailbreak|god|sudo|unrestricted) mode\b", 0.6),
+    (
+        r"\b(?:you are|you're|act as|pretend (?:to be|you are)|become|roleplay as|simulate)(?: \w+){0,3} (?:dan|jailbroken|unrestricted|unfiltered|uncensored|amoral|evil (?:ai|assistant)|without (?:any )?(?:restrictions|filters|limits|rules))\b",
+        0.7,
+    ),
+    (
+        r"\b(?:dan|developer|jailbreak|god|sudo|debug|maintenance|unrestricted) mode\b(?: \w+){0,3} ?(?:enabled|on|activated|activate|unlocked)|\b(?:enable|enter|activate|switch to|turn on) (?:dan|developer|jailbreak|god|sudo|unrestricted) mode\b",
+        0.6,
+    ),
     (r"\bdo anything now\b", 0.7),
-    (r"\b(?:no|without(?: any)?|free (?:of|from)|ignore(?: all)?|remove(?: all)?|disable(?: all| your)?) (?:ethical|moral|safety|content|legal) (?:guidelines|constraints|restrictions|filters?|limits|policies|guardrails|checks)\b", 0.55),
-    (r"\b(?:disable|turn off|bypass|evade|circumvent|get around)(?: \w+){0,3} (?:guardrails?|safety|content (?:policy|filter)|filters|moderation|safeguards)\b", 0.5),
+    (
+        r"\b(?:no|without(?: any)?|free (?:of|from)|ignore(?: all)?|remove(?: all)?|disable(?: all| your)?) (?:ethical|moral|safety|content|legal) (?:guidelines|constraints|restrictions|filters?|limits|policies|guardrails|checks)\b",
+        0.55,
+    ),
+    (
+        r"\b(?:disable|turn off|bypass|evade|circumvent|get around)(?: \w+){0,3} (?:guardrails?|safety|content (?:policy|filter)|filters|moderation|safeguards)\b",
+        0.5,
+    ),
     (r"\bfrom now on,? you (?:are|will|must|shall|have)\b", 0.35),
     (r"\byou (?:are|have been) (?:now )?(?:freed|liberated|released) from\b", 0.6),
     // Asking for what is behind.
-    (concat!(r"\b(?:reveal|show|print|repeat|output|display|tell me|give me|leak|dump|share|expose|write out|what (?:is|are|was|were))", r"(?: \w+){0,3} ", r"(?:your|the|its) (?:(?:full|entire|exact|complete|hidden|secret|initial|original|internal|verbatim|raw) ){0,3}(?:system (?:prompt|message|instructions?)|initial (?:prompt|instructions?)|hidden (?:prompt|instructions?)|developer (?:message|prompt)|internal instructions)\b"), 0.6),
-    (r"\b(?:repeat|print|output|copy|recite)(?: \w+){0,3} (?:everything|all(?: the)? (?:text|words)|the (?:text|words|content)) (?:above|before this|preceding)", 0.6),
+    (
+        concat!(
+            r"\b(?:reveal|show|print|repeat|output|display|tell me|give me|leak|dump|share|expose|write out|what (?:is|are|was|were))",
+            r"(?: \w+){0,3} ",
+            r"(?:your|the|its) (?:(?:full|entire|exact|complete|hidden|secret|initial|original|internal|verbatim|raw) ){0,3}(?:system (?:prompt|message|instructions?)|initial (?:prompt|instructions?)|hidden (?:prompt|instructions?)|developer (?:message|prompt)|internal instructions)\b"
+        ),
+        0.6,
+    ),
+    (
+        r"\b(?:repeat|print|output|copy|recite)(?: \w+){0,3} (?:everything|all(?: the)? (?:text|words)|the (?:text|words|content)) (?:above|before this|preceding)",
+        0.6,
+    ),
     (r"\bverbatim\b.{0,40}\b(?:system|instructions|prompt)\b|\b(?:system|prompt)\b.{0,40}\bverbatim\b", 0.4),
     // Forged delimiters.
     (r"<\|(?:im_start|im_end|system|user|assistant|endoftext|eot_id|start_header_id)\|>", 0.65),
     (r"\[/?inst\]|<</?sys>>", 0.55),
     (r"</?(?:system|system_prompt|instructions|admin|developer)>", 0.4),
-    (r"(?:^|[\n.] ?)(?:#{1,4} ?|\*\*|\[)?(?:system|assistant|developer)(?: (?:message|prompt|note|override))?(?:\*\*|\])? ?:", 0.35),
-    (r"\b(?:end|stop) of (?:user |the )?(?:input|prompt|message|document|context)\b|\bbegin(?:ning)? (?:of )?(?:new )?(?:system )?(?:instructions|prompt)\b", 0.3),
+    (
+        r"(?:^|[\n.] ?)(?:#{1,4} ?|\*\*|\[)?(?:system|assistant|developer)(?: (?:message|prompt|note|override))?(?:\*\*|\])? ?:",
+        0.35,
+    ),
+    (
+        r"\b(?:end|stop) of (?:user |the )?(?:input|prompt|message|document|context)\b|\bbegin(?:ning)? (?:of )?(?:new )?(?:system )?(?:instructions|prompt)\b",
+        0.3,
+    ),
     // Orders in what should be data.
-    (r"\b(?:ai|llm|assistant|model|chatbot)s? (?:reading|processing|summarizing|reviewing|parsing) this\b|\b(?:note|message|instructions?) (?:to|for) (?:the |any )?(?:ai|llm|language model|assistant)\b", 0.5),
-    (r"\b(?:send|post|forward|exfiltrate|upload|leak)(?: \w+){0,6} (?:conversation|chat history|api keys?|credentials|passwords?|secrets|system prompt)(?: \w+){0,3} (?:to|at)\b", 0.5),
+    (
+        r"\b(?:ai|llm|assistant|model|chatbot)s? (?:reading|processing|summarizing|reviewing|parsing) this\b|\b(?:note|message|instructions?) (?:to|for) (?:the |any )?(?:ai|llm|language model|assistant)\b",
+        0.5,
+    ),
+    (
+        r"\b(?:send|post|forward|exfiltrate|upload|leak)(?: \w+){0,6} (?:conversation|chat history|api keys?|credentials|passwords?|secrets|system prompt)(?: \w+){0,3} (?:to|at)\b",
+        0.5,
+    ),
 ];
 
 /// The compiled signs.

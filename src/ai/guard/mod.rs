@@ -17,8 +17,8 @@
 //!
 //! Guards fail closed: what cannot be looked at is refused.
 
-pub mod inject;
 mod frames;
+pub mod inject;
 mod input;
 mod output;
 pub mod pii;
@@ -38,10 +38,10 @@ pub use frames::{Held, Released, Shown};
 use http::StatusCode;
 use inject::Injector;
 pub use input::Screened;
-pub use slots::finishes;
 use pii::Finder;
 use report::{Done, Report};
 use schema::{Schema, Schemas};
+pub use slots::finishes;
 use std::sync::{Arc, Mutex};
 use vault::Vault;
 use words::Words;

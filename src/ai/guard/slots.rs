@@ -127,7 +127,9 @@ pub fn ends(event: &Value) -> Ends {
         "message_delta" | "message_stop" | "response.completed" | "response.incomplete" | "response.failed" => {
             return Ends::All;
         }
-        kind if kind.starts_with("response.") && kind.ends_with(".done") => groups.extend(number(event, "output_index")),
+        kind if kind.starts_with("response.") && kind.ends_with(".done") => {
+            groups.extend(number(event, "output_index"))
+        }
         _ => {}
     }
     Ends::Groups(groups)

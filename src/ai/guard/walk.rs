@@ -9,11 +9,44 @@ use std::ops::Range;
 
 /// Members that hold structure, not text.
 const STRUCTURE: [&str; 38] = [
-    "model", "role", "type", "id", "object", "tool_call_id", "tool_use_id", "call_id", "item_id", "response_id",
-    "previous_response_id", "message_id", "finish_reason", "stop_reason", "finishReason", "status", "signature",
-    "thoughtSignature", "thought_signature", "encrypted_content", "file_id", "fileUri", "file_uri", "mimeType",
-    "media_type", "mime_type", "format", "detail", "service_tier", "system_fingerprint", "modelVersion", "responseId",
-    "event", "effort", "reasoning_effort", "verbosity", "truncation", "obfuscation",
+    "model",
+    "role",
+    "type",
+    "id",
+    "object",
+    "tool_call_id",
+    "tool_use_id",
+    "call_id",
+    "item_id",
+    "response_id",
+    "previous_response_id",
+    "message_id",
+    "finish_reason",
+    "stop_reason",
+    "finishReason",
+    "status",
+    "signature",
+    "thoughtSignature",
+    "thought_signature",
+    "encrypted_content",
+    "file_id",
+    "fileUri",
+    "file_uri",
+    "mimeType",
+    "media_type",
+    "mime_type",
+    "format",
+    "detail",
+    "service_tier",
+    "system_fingerprint",
+    "modelVersion",
+    "responseId",
+    "event",
+    "effort",
+    "reasoning_effort",
+    "verbosity",
+    "truncation",
+    "obfuscation",
 ];
 /// Members whose text is JSON once more.
 const JSON: [&str; 2] = ["arguments", "partial_json"];
@@ -23,8 +56,17 @@ const FILES: [&str; 5] = ["data", "b64_json", "file_data", "image_url", "url"];
 const FREE: [&str; 5] = ["args", "arguments", "input", "metadata", "partial_args"];
 /// Objects of which only descriptions are text: schemas and settings.
 const TERSE: [&str; 11] = [
-    "tools", "functions", "response_format", "output_format", "output_config", "generationConfig", "generation_config",
-    "tool_choice", "toolConfig", "tool_config", "safetySettings",
+    "tools",
+    "functions",
+    "response_format",
+    "output_format",
+    "output_config",
+    "generationConfig",
+    "generation_config",
+    "tool_choice",
+    "toolConfig",
+    "tool_config",
+    "safetySettings",
 ];
 /// Digits of a bare number that may be somebody's.
 const NUMBER_DIGITS_MIN: usize = 12;
@@ -176,10 +218,7 @@ fn read(literal: &str) -> Option<Cow<'_, str>> {
 
 /// Shows every text of a value to `change`, which may give another; bare numbers and names only as long as they are
 /// looked at. Stops at the first error.
-pub fn each<E>(
-    json: &mut Value,
-    change: &mut impl FnMut(What, &str) -> Result<Option<String>, E>,
-) -> Result<(), E> {
+pub fn each<E>(json: &mut Value, change: &mut impl FnMut(What, &str) -> Result<Option<String>, E>) -> Result<(), E> {
     visit(json, Place::default(), "", change)
 }
 

@@ -58,12 +58,15 @@ const ROWS: [Row; 14] = [
 
 const DIGITS: &[u8] = b"0123456789";
 
-/// RFC 5321's mailbox as people write it: an unquoted local part and a name with a letters-only last label.
-const EMAIL: &str = r"[\p{L}\p{N}._%+'-]{1,64}@(?:[\p{L}\p{N}][\p{L}\p{N}-]{0,62}\.){1,8}\p{L}{2,24}";
+/// The sign in the middle of a mailbox; its two sides are read by hand, as Unicode's letters make large automata.
+const EMAIL: &str = r"@[\p{L}\p{N}]";
+
+/// Octets of a mailbox and of its local part (RFC 5321 §4.5.3.1).
+const MAILBOX_BYTES_MAX: usize = 254;
+const LOCAL_BYTES_MAX: usize = 64;
 
 /// What follows the dot in file names such as `icon@2x.png`.
-const FILE_ENDINGS: [&str; 12] =
-    ["png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "pdf"];
+const FILE_ENDINGS: [&str; 12] = ["png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "pdf"];
 
 /// The recognisers of some kinds.
 pub struct Finder {
@@ -146,18 +149,23 @@ fn isolated(text: &str, at: &Range<usize>) -> bool {
     !joins(left.next(), left.next()) && !joins(right.next(), right.next())
 }
 
+/// An unquoted local part and a name of at least two labels, the last of letters only (RFC 5321 §4.1.2).
 fn email(text: &str, at: Range<usize>) -> Option<Range<usize>> {
-    let all = text.get(at.clone())?;
-    // A sentence's own marks may stand before the address.
-    let own = all.trim_start_matches(['.', '-', '\'', '%', '+']);
-    let at = at.end - own.len()..at.end;
-    let (local, domain) = own.split_once('@')?;
-    let ending = domain.rsplit('.').next()?.to_lowercase();
-    let good_local = !local.is_empty() && !local.ends_with('.') && !local.contains("..");
-    let labels = domain.split('.').all(|l| !l.ends_with('-'));
-    let next = text.get(at.end..)?.chars().next();
+    let local = text.get(..at.start)?;
+    let begins = local.char_indices().rev().take_while(|(_, c)| c.is_alphanumeric() || "._%+'-".contains(*c));
+    let local = local.get(begins.last()?.0..)?.trim_start_matches(['.', '-', '\'', '%', '+']);
+    let after = text.get(at.start + 1..)?;
+    let ends = after.char_indices().find(|(_, c)| !(c.is_alphanumeric() || "-.".contains(*c)));
+    let domain = after.get(..ends.map_or(after.len(), |(n, _)| n))?.trim_end_matches(['.', '-']);
+    let at = at.start - local.len()..at.start + 1 + domain.len();
+    let labels: Vec<&str> = domain.split('.').collect();
+    let last = labels.last()?.to_lowercase();
+    let sound = |l: &&str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-');
+    let named = labels.len() >= 2 && labels.iter().all(sound) && (2..=24).contains(&last.chars().count());
+    let named = named && last.chars().all(char::is_alphabetic) && !FILE_ENDINGS.contains(&last.as_str());
+    let boxed = !local.is_empty() && !local.ends_with('.') && !local.contains("..") && local.len() <= LOCAL_BYTES_MAX;
     // `git@host:path` and `user:password@host` name machines, as does what goes on behind the name.
+    let next = text.get(at.end..)?.chars().next();
     let machine = (local == "git" && next == Some(':')) || next == Some('@');
-    let good = good_local && labels && !machine && own.len() <= 254 && !FILE_ENDINGS.contains(&ending.as_str());
-    good.then_some(at)
+    (named && boxed && !machine && at.len() <= MAILBOX_BYTES_MAX).then_some(at)
 }

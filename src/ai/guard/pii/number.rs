@@ -28,7 +28,19 @@ const COUNTED: [&str; 20] = [
 const VERSIONS: [&str; 9] = ["version", "ver.", "release", "firmware", "build", "section", "chapter", "rev", "§"];
 /// Words before a phone number.
 const PHONES: [&str; 14] = [
-    "phone", "tel", "mobil", "cell", "fax", "call", "handy", "whatsapp", "sms", "reach me", "ring", "rufnummer", "tél",
+    "phone",
+    "tel",
+    "mobil",
+    "cell",
+    "fax",
+    "call",
+    "handy",
+    "whatsapp",
+    "sms",
+    "reach me",
+    "ring",
+    "rufnummer",
+    "tél",
     "number is",
 ];
 /// Words before a social security number.
@@ -86,7 +98,7 @@ fn card_lengths(number: &[u8]) -> &'static [usize] {
 
 /// Issuer, length, grouping and Luhn's sum.
 pub fn card(text: &str, at: Range<usize>) -> Option<Range<usize>> {
-    let all = text.get(at.clone())?;
+    let all = text.get(at.clone()).filter(|_| !text.get(..at.start).is_some_and(|t| t.ends_with('+')))?;
     let places: Vec<usize> = all.bytes().enumerate().filter(|(_, b)| b.is_ascii_digit()).map(|(i, _)| i).collect();
     let number = digits(all);
     card_lengths(&number).iter().find_map(|n| {
@@ -97,9 +109,7 @@ pub fn card(text: &str, at: Range<usize>) -> Option<Range<usize>> {
         let ends = !next.is_some_and(|b| b.is_ascii_digit() || *b == b'-');
         let varied = number.iter().any(|d| Some(d) != number.first());
         let good = ends && varied && grouped(own) && sums::luhn(number);
-        // What follows a blank is the next word's business.
-        let free = isolated(text, &at) || (next == Some(&b' ') && isolated(text, &(at.start..at.start)));
-        (good && free).then_some(at)
+        (good && isolated(text, &at)).then_some(at)
     })
 }
 
@@ -201,8 +211,7 @@ fn cut(own: &str, most: usize) -> Option<usize> {
 
 /// `(212) 555-0123`, `212-555-0123`, `1-212-555-0123`: area codes and exchanges begin with 2 to 9.
 fn north_american(own: &str, bare: &[u8]) -> bool {
-    let groups: Vec<usize> =
-        own.split(|c: char| !c.is_ascii_digit()).filter(|g| !g.is_empty()).map(str::len).collect();
+    let groups: Vec<usize> = own.split(|c: char| !c.is_ascii_digit()).filter(|g| !g.is_empty()).map(str::len).collect();
     let local = match (groups.as_slice(), bare.first()) {
         ([3, 3, 4], _) => bare,
         ([1, 3, 3, 4], Some(1)) => bare.get(1..).unwrap_or_default(),

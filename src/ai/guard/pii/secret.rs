@@ -6,8 +6,7 @@ use serde_json::Value;
 use std::ops::Range;
 
 /// A PEM private key (RFC 7468); to the end of the text where its own end is missing.
-pub const PEM: &str =
-    r"-----BEGIN [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----|\z)";
+pub const PEM: &str = r"-----BEGIN [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----|\z)";
 /// Three or five parts of base64url, the first beginning with an encoded `{"` (RFC 7519).
 pub const JWT: &str = r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{2,}(?:\.[A-Za-z0-9_-]*){1,3}";
 /// Access key ids.
