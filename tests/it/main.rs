@@ -24,6 +24,7 @@ mod dialects;
 mod disk;
 mod early_hints;
 mod express;
+mod guards;
 mod harness;
 mod holes;
 mod holes_wire;

@@ -145,7 +145,7 @@ pub struct Injection {
 
 impl Default for Injection {
     fn default() -> Self {
-        Injection { action: Verdict::Deny, threshold: 0.7 }
+        Injection { action: Verdict::Deny, threshold: 0.6 }
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
         .unwrap();
         let pii = g.pii.unwrap();
         assert_eq!((pii.kinds.len(), pii.on), (11, vec![Side::Input]));
-        assert_eq!(g.injection.unwrap(), Injection { action: Verdict::Deny, threshold: 0.7 });
+        assert_eq!(g.injection.unwrap(), Injection { action: Verdict::Deny, threshold: 0.6 });
         assert_eq!(g.output_schema.unwrap().action, SchemaAction::Retry);
     }
 

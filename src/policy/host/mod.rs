@@ -1,7 +1,7 @@
 //! What a script can call and read: one table, checked against at load, enforced at run time, printed as the reference.
 
 mod encode;
-mod guard;
+pub(super) mod guard;
 mod hash;
 mod misc;
 pub(super) mod pattern;
@@ -125,7 +125,7 @@ pub(super) fn register(engine: &mut Engine, clock: &Clock, patterns: &Arc<Patter
     encode::register(engine);
     text::register(engine);
     pattern::register(engine, patterns);
-    guard::register(engine);
+    guard::register(engine, patterns);
     misc::register(engine, clock);
 }
 
