@@ -22,6 +22,9 @@ pub struct Screened {
     pub guarded: Guarded,
 }
 
+/// What a request brings that may go on: its edits, its values and its schema.
+type Passed = (Vec<Edit>, Vault, Option<Arc<super::Schema>>);
+
 /// A refusal with the report of what was found until then.
 pub type Refused = (Denied, Report);
 
@@ -48,7 +51,7 @@ impl GuardSet {
         fields: &Map<String, Value>,
         chat: bool,
         report: &mut Report,
-    ) -> Result<(Vec<Edit>, Vault, Option<Arc<super::Schema>>), Denied> {
+    ) -> Result<Passed, Denied> {
         if chat {
             self.attacks(fields, report)?;
         }

@@ -13,10 +13,12 @@ mod verdicts;
 
 use super::seam::{Answer, Hit, Lookup, Query, SemanticLookup, Ticket};
 use super::*;
+use crate::base::source::Source;
 use crate::config::ai::{Ai, Exact, PriceList};
 use crate::config::secret::Secret;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderValue;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

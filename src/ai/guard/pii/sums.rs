@@ -103,7 +103,7 @@ pub fn luhn(digits: &[u8]) -> bool {
     let doubled = |d: u8| if d > 4 { 2 * d - 9 } else { 2 * d };
     let all = digits.iter().rev().enumerate();
     let sum: u32 = all.map(|(i, d)| u32::from(if i % 2 == 1 { doubled(*d) } else { *d })).sum();
-    !digits.is_empty() && sum % 10 == 0
+    !digits.is_empty() && sum.is_multiple_of(10)
 }
 
 /// Whether eleven digits are a German tax id: of the first ten exactly one digit comes twice or three times, the last
