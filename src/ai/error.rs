@@ -61,6 +61,16 @@ pub enum AiError {
         /// Whether its provider asked for the pause.
         limited: bool,
     },
+    /// A guard refused the request or withheld the answer.
+    #[error("{message}")]
+    Guard {
+        /// What was found, without the text.
+        message: String,
+        /// The one word.
+        reason: &'static str,
+        /// The status that goes with it.
+        status: StatusCode,
+    },
 }
 
 impl AiError {
@@ -77,7 +87,7 @@ impl AiError {
             AiError::NoModel(_) => "model_not_found",
             AiError::NoEndpoint(_) => "no_endpoint",
             AiError::Method { .. } => "method_not_allowed",
-            AiError::Provider { reason, .. } => reason,
+            AiError::Provider { reason, .. } | AiError::Guard { reason, .. } => reason,
             AiError::Resting { .. } => "models_resting",
         }
     }
@@ -93,6 +103,7 @@ impl AiError {
             AiError::Provider { .. } => StatusCode::BAD_GATEWAY,
             AiError::Resting { limited: true, .. } => StatusCode::TOO_MANY_REQUESTS,
             AiError::Resting { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            AiError::Guard { status, .. } => *status,
         }
     }
 

@@ -218,6 +218,20 @@ impl Prompt {
         if edits.is_empty() { self.body.clone() } else { splice(text, edits).into() }
     }
 
+    /// The bytes as received, which are JSON and therefore text.
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_default()
+    }
+
+    /// The same request with some of its bytes replaced. What stood in the path stays.
+    pub(super) fn edited(&self, edits: Vec<Edit>) -> Result<Prompt, AiError> {
+        let body = splice(self.text(), edits);
+        let mut new = parse(self.operation, body.into(), usize::MAX)?;
+        (new.dialect, new.facts.stream) = (self.dialect, self.facts.stream);
+        new.facts.model.clone_from(&self.facts.model);
+        Ok(new)
+    }
+
     /// The conversation: a list of messages, or one text of the user's. Nothing for other operations.
     pub(super) fn conversation(&self) -> Option<&Value> {
         self.fields.get(self.dialect.wire().conversation()).filter(|_| self.operation.is_chat())

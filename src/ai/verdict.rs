@@ -263,6 +263,13 @@ pub fn nobody(error: AiError) -> Failure {
     Failure { reason, status: None, retry_after: None, cause, passed: Box::new(Err(error)) }
 }
 
+/// A good answer that a guard withholds.
+pub fn withheld(error: AiError, next: bool) -> Failure {
+    let (reason, status) = (error.reason(), Some(StatusCode::OK));
+    let cause = if next { Cause::Withheld } else { Cause::Request };
+    Failure { reason, status, retry_after: None, cause, passed: Box::new(Err(error)) }
+}
+
 /// An answer that is none.
 pub fn garbage(model: &Model, what: &str) -> Failure {
     let reason = "provider_garbage";

@@ -103,8 +103,8 @@ fn decide(prompt: Prompt, ctx: &mut Ctx) -> Prepared {
                 AiCache::Exact => CacheMode::Exact,
                 AiCache::Semantic => CacheMode::Semantic,
             });
-            let (tier, model, threshold, ttl) = (d.tier, d.model, d.threshold, d.ttl);
-            Ok((prompt, AiDirectives { cache, tier, model, threshold, ttl }))
+            let (tier, model, threshold, ttl, guard) = (d.tier, d.model, d.threshold, d.ttl, d.guard);
+            Ok((prompt, AiDirectives { cache, tier, model, threshold, ttl, guard }))
         }
         Ok(PromptDecision::Refuse(r)) => {
             ctx.notes.extend(r.notes.clone());

@@ -179,6 +179,9 @@ fn model_call(m: &Metrics, route: &str, call: &CallRecord, source: &str, status:
     let lookup = if c.cache_reason.is_empty() { c.cache.as_str() } else { c.cache_reason };
     ai.lookups.with_label_values(&[route, lookup]).inc();
     attempts(ai, &c);
+    for (kind, done, n) in c.guard.counts() {
+        ai.guard.with_label_values(&[c.guard.guard.as_str(), kind, done.as_str()]).inc_by(n);
+    }
     if let Some(u) = c.usage {
         billed(ai, model, &u, c.cost);
     }

@@ -26,6 +26,7 @@ mod early_hints;
 mod express;
 mod faults;
 mod gemini;
+mod guards;
 mod harness;
 mod holes;
 mod holes_wire;

@@ -2,6 +2,7 @@
 
 mod cache;
 mod compat;
+pub mod guard;
 mod model;
 mod provider;
 mod routing;
@@ -52,6 +53,9 @@ pub struct Ai {
     /// Vector stores by name; `edge` (in process, on disk) exists without being written here.
     #[serde(default)]
     pub vector_stores: BTreeMap<String, VectorStore>,
+    /// Sets of guards by name: personal data, attacks on instructions, deny lists, schemas of answers.
+    #[serde(default)]
+    pub guards: BTreeMap<String, guard::Guards>,
     /// The largest request body accepted on an AI route.
     #[serde(default = "max_body")]
     pub max_body: Size,
@@ -70,6 +74,7 @@ impl Default for Ai {
             caches: BTreeMap::new(),
             embedders: BTreeMap::new(),
             vector_stores: BTreeMap::new(),
+            guards: BTreeMap::new(),
             max_body: max_body(),
         }
     }
@@ -103,6 +108,13 @@ pub struct AiRoute {
     /// How streamed answers are watched, in place of `ai.stream`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Streaming>,
+    /// The guards that every call of this route goes through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<String>,
+    /// Guards that the policy script may choose instead, `d.guard(name)`; it can always give guards to a route that has
+    /// none.
+    #[serde(default)]
+    pub guards_allowed: Vec<String>,
 }
 
 fn max_body() -> Size {
