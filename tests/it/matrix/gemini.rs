@@ -102,7 +102,7 @@ fn camel(value: Value) -> Value {
     let member = |(name, value): (String, Value)| {
         let mut words = name.split('_');
         let first = words.next().unwrap_or_default().to_owned();
-        let name = words.fold(first, |all, w| all + &w[..1].to_uppercase() + &w[1..]);
+        let name = words.fold(first, |all, w| format!("{all}{}{}", w[..1].to_uppercase(), &w[1..]));
         let value = if FREE.contains(&name.as_str()) { value } else { camel(value) };
         (name, value)
     };

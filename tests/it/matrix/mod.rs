@@ -24,8 +24,10 @@ use std::time::{Duration, Instant};
 /// The longest that the whole matrix may take.
 const TIME_MAX: Duration = Duration::from_secs(90);
 
+/// A provider that refuses the key is left alone for a while, so that scenario has models of its own.
 const YAML: &str = "
 ai:
+  health: { failures: 1000000, share: 100%, cool_down: 1ms, cool_down_max: 1ms }
   providers:
     openai: { dialect: openai, base_url: \"http://$OPENAI/v1\", api_key: \"file:$DIR/openai\" }
     azure:
@@ -41,12 +43,18 @@ ai:
       base_url: \"http://$BEDROCK\"
       aws: { region: $REGION, access_key: \"file:$DIR/access\", secret_key: \"file:$DIR/bedrock\" }
   models:
-    openai: { provider: openai, model: up-openai }
-    azure: { provider: azure, model: up-azure }
-    responses: { provider: responses, model: up-responses }
-    anthropic: { provider: anthropic, model: up-anthropic }
-    gemini: { provider: gemini, model: up-gemini }
-    bedrock: { provider: bedrock, model: \"up-bedrock:0\" }
+    openai: &openai { provider: openai, model: up-openai }
+    openai-barred: *openai
+    azure: &azure { provider: azure, model: up-azure }
+    azure-barred: *azure
+    responses: &responses { provider: responses, model: up-responses }
+    responses-barred: *responses
+    anthropic: &anthropic { provider: anthropic, model: up-anthropic }
+    anthropic-barred: *anthropic
+    gemini: &gemini { provider: gemini, model: up-gemini }
+    gemini-barred: *gemini
+    bedrock: &bedrock { provider: bedrock, model: \"up-bedrock:0\" }
+    bedrock-barred: *bedrock
 routes: [ { match: { path: /* }, ai: {} } ]
 ";
 

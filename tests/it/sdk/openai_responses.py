@@ -130,7 +130,7 @@ def errors(model):
     error = raises(openai.InternalServerError, no, lambda: responses.create(model=model, input=say("fail_529")))
     same("overload", error.status_code, 503)
     # What a provider says about the gateway's own credentials is not told.
-    error = raises(openai.InternalServerError, "", lambda: responses.create(model=model, input=say("fail_401")))
+    error = raises(openai.InternalServerError, "", lambda: responses.create(model=f"{model}-barred", input=say("fail_401")))
     same("secret", no in str(error), False)
     raises(openai.NotFoundError, "no-such-model", lambda: responses.create(model="no-such-model", input=say("chat")))
 
