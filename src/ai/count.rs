@@ -2,6 +2,7 @@
 
 use super::catalog::Model;
 use super::prompt::{Operation, Prompt};
+use super::routing::cause::Cause;
 use super::settle::Files;
 use super::verdict::Failure;
 use super::{Run, dress};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 /// The field that marks an estimate.
 const ESTIMATED: HeaderName = HeaderName::from_static("x-sluicegate-estimated");
 /// Bytes of text to a token: what English prose has on average with the tokenizers of the large providers.
-const BYTES_PER_TOKEN: u64 = 4;
+pub(super) const BYTES_PER_TOKEN: u64 = 4;
 /// What a role and its markers take.
 const TOKENS_PER_MESSAGE: u64 = 4;
 /// What an image takes at the size to which providers scale large ones.
@@ -33,7 +34,7 @@ impl Run<'_> {
         }
         match self.reach().await {
             Ok(reached) => self.deliver(reached, Files::default()),
-            Err(Failure { next: true, .. }) => self.estimate(),
+            Err(Failure { cause, .. }) if cause != Cause::Request => self.estimate(),
             Err(failure) => self.give_up(failure),
         }
     }

@@ -40,16 +40,17 @@ pub fn exact(prompt: &Prompt, scope: &Scope<'_>) -> Key {
 
 /// The partition of the semantic cache: everything that changes the answer except the text of the last user message.
 pub fn partition(prompt: &Prompt, scope: &Scope<'_>) -> Key {
-    let blank = match prompt.messages().split_last() {
-        Some((last, earlier)) => {
+    let conversation = prompt.dialect.wire().conversation();
+    let blank = match (prompt.conversation(), prompt.messages().split_last()) {
+        (_, Some((last, earlier))) => {
             let mut all: Vec<Value> = earlier.to_vec();
             all.push(without_text(last));
             Value::Array(all)
         }
-        None => Value::Null,
+        (Some(Value::String(_)), None) => Value::from(""),
+        _ => Value::Null,
     };
-    let turns = prompt.dialect.wire().conversation();
-    let fields = telling(prompt).map(|(k, v)| (k, if k == turns { &blank } else { v }));
+    let fields = telling(prompt).map(|(k, v)| (k, if k == conversation { &blank } else { v }));
     let mut text = String::with_capacity(1024);
     canon::object(fields, &mut text);
     digest("semantic", prompt, scope, &text)

@@ -14,11 +14,11 @@ pub fn list(catalog: &Catalog, route: &AiRoute, dialect: Dialect) -> Reply {
     let data: Vec<Value> = names(catalog, route).map(|name| entry(catalog, name, dialect)).collect();
     let id = |entry: Option<&Value>| entry.and_then(|e| e.get("id")).cloned().unwrap_or_default();
     let list = match dialect {
-        Dialect::Openai => json!({ "object": "list", "data": data }),
         Dialect::Gemini => json!({ "models": data }),
         Dialect::Anthropic => {
             json!({ "first_id": id(data.first()), "last_id": id(data.last()), "has_more": false, "data": data })
         }
+        _ => json!({ "object": "list", "data": data }),
     };
     Reply::json(StatusCode::OK, Source::Gateway, &list).because("models")
 }
@@ -47,7 +47,7 @@ fn entry(catalog: &Catalog, name: &str, dialect: Dialect) -> Value {
                 "supportedGenerationMethods": methods,
             });
         }
-        Dialect::Openai => {}
+        _ => {}
     }
     let owner = catalog.models().find(|m| m.name == name).map(|m| m.provider.name.as_str());
     json!({ "id": name, "object": "model", "created": 0, "owned_by": owner.unwrap_or("sluicegate") })

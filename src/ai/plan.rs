@@ -50,6 +50,9 @@ impl CachePlan {
         if prompt.operation.is_count() {
             return Ok(CachePlan::bypass("count_tokens"));
         }
+        if prompt.dialect.wire().is_stateful(&prompt.fields) {
+            return Ok(CachePlan::bypass("stateful"));
+        }
         let script = directives.cache.unwrap_or(CacheMode::Semantic);
         let client = wish.at_most.unwrap_or(CacheMode::Semantic);
         if script == CacheMode::None {

@@ -1,6 +1,6 @@
 //! One model request, read once: what it asks (for the policy and the caches) and its original bytes (for the provider).
 
-use super::dialect::{Dialect, gemini};
+use super::dialect::{Dialect, gemini, openai_responses};
 use super::error::AiError;
 use super::facts::{self, Facts};
 use super::json::{Edit, ask_for_usage, members, splice};
@@ -18,6 +18,10 @@ const DEPTH_MAX: u8 = 100;
 pub enum Operation {
     /// `POST …/chat/completions`.
     Chat,
+    /// `POST …/completions`.
+    Completions,
+    /// `POST …/responses`.
+    Responses,
     /// `POST …/messages`.
     Messages,
     /// `POST …/messages/count_tokens`.
@@ -37,8 +41,10 @@ pub enum Operation {
 }
 
 /// What the paths of the endpoints end in.
-const ENDPOINTS: [(&str, Operation); 5] = [
+const ENDPOINTS: [(&str, Operation); 7] = [
     ("/chat/completions", Operation::Chat),
+    ("/completions", Operation::Completions),
+    ("/responses", Operation::Responses),
     ("/messages", Operation::Messages),
     ("/messages/count_tokens", Operation::CountTokens),
     ("/embeddings", Operation::Embeddings),
@@ -73,6 +79,8 @@ impl Operation {
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Chat => "chat",
+            Operation::Completions => "completions",
+            Operation::Responses => "responses",
             Operation::Messages => "messages",
             Operation::CountTokens => "count_tokens",
             // A stream and a whole answer are one question.
@@ -88,6 +96,8 @@ impl Operation {
     pub fn dialect(self) -> Dialect {
         match self {
             Operation::Messages | Operation::CountTokens => Dialect::Anthropic,
+            Operation::Completions => Dialect::Completions,
+            Operation::Responses => Dialect::Responses,
             Operation::Generate | Operation::StreamGenerate | Operation::CountContents => Dialect::Gemini,
             _ => Dialect::Openai,
         }
@@ -95,7 +105,15 @@ impl Operation {
 
     /// Whether it is a chat, in whichever dialect.
     pub fn is_chat(self) -> bool {
-        matches!(self, Operation::Chat | Operation::Messages | Operation::Generate | Operation::StreamGenerate)
+        matches!(
+            self,
+            Operation::Chat
+                | Operation::Completions
+                | Operation::Responses
+                | Operation::Messages
+                | Operation::Generate
+                | Operation::StreamGenerate
+        )
     }
 
     /// Whether tokens are to be counted, in whichever dialect.
@@ -186,14 +204,22 @@ impl Prompt {
         } else if let Some(span) = self.model_at.clone().filter(|_| model != self.facts.model) {
             edits.push(Edit { span, text: Value::from(model).to_string() });
         }
-        if self.dialect == Dialect::Openai && self.facts.stream && !self.facts.wants_usage {
+        if self.dialect == Dialect::Responses {
+            edits.extend(openai_responses::without_foreign(text, &self.fields));
+        }
+        if self.dialect.asks_for_usage() && self.facts.stream && !self.facts.wants_usage {
             edits.extend(ask_for_usage(text, self.stream_options_at.as_ref()));
         }
         if edits.is_empty() { self.body.clone() } else { splice(text, edits).into() }
     }
 
-    /// The chat messages; empty for other operations.
+    /// The conversation: a list of messages, or one text of the user's. Nothing for other operations.
+    pub(super) fn conversation(&self) -> Option<&Value> {
+        self.fields.get(self.dialect.wire().conversation()).filter(|_| self.operation.is_chat())
+    }
+
+    /// The messages, where it is a list.
     pub(super) fn messages(&self) -> &[Value] {
-        self.fields.get(self.dialect.wire().conversation()).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.conversation().and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 }

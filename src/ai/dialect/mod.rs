@@ -3,9 +3,13 @@
 //! dialect is a folder whose front page implements [`Wire`].
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod chat;
 pub mod gemini;
 pub mod openai_chat;
+pub mod openai_responses;
+pub mod signature;
+mod whole;
 pub mod wire;
 
 #[cfg(test)]
@@ -15,7 +19,7 @@ use crate::config::ai as yaml;
 use chat::{Dropped, Fault, Fields, Unsupported};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-pub use wire::{Progress, Reader, Record, Seen, Wire, Writer};
+pub use wire::{Identity, Progress, Reader, Record, Seen, Wire, Writer};
 
 /// A way of speaking about chats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,8 +29,14 @@ pub enum Dialect {
     Openai,
     /// Anthropic's messages.
     Anthropic,
+    /// OpenAI's legacy completions.
+    Completions,
+    /// OpenAI's Responses.
+    Responses,
     /// Google's Gemini.
     Gemini,
+    /// Amazon Bedrock's Converse. Providers only, like Gemini's.
+    Bedrock,
 }
 
 /// A stream whose events make no sense.
@@ -57,8 +67,10 @@ impl From<yaml::Dialect> for Dialect {
     fn from(d: yaml::Dialect) -> Self {
         match d {
             yaml::Dialect::Openai => Dialect::Openai,
+            yaml::Dialect::OpenaiResponses => Dialect::Responses,
             yaml::Dialect::Anthropic => Dialect::Anthropic,
             yaml::Dialect::Gemini => Dialect::Gemini,
+            yaml::Dialect::Bedrock => Dialect::Bedrock,
         }
     }
 }
@@ -68,8 +80,11 @@ impl Dialect {
     pub fn as_str(self) -> &'static str {
         match self {
             Dialect::Openai => "openai",
+            Dialect::Completions => "openai_completions",
+            Dialect::Responses => "openai_responses",
             Dialect::Anthropic => "anthropic",
             Dialect::Gemini => "gemini",
+            Dialect::Bedrock => "bedrock",
         }
     }
 
@@ -77,8 +92,11 @@ impl Dialect {
     pub fn wire(self) -> &'static dyn Wire {
         match self {
             Dialect::Openai => &openai_chat::OpenaiChat,
+            Dialect::Completions => &openai_chat::completions::OpenaiCompletions,
+            Dialect::Responses => &openai_responses::OpenaiResponses,
             Dialect::Anthropic => &anthropic::Anthropic,
             Dialect::Gemini => &gemini::Gemini,
+            Dialect::Bedrock => &bedrock::Bedrock,
         }
     }
 
@@ -94,6 +112,11 @@ impl Dialect {
         } else {
             Dialect::Openai
         }
+    }
+
+    /// Whether its streams tell usage in a chunk of its own, and only if it is asked for.
+    pub fn asks_for_usage(self) -> bool {
+        matches!(self, Dialect::Openai | Dialect::Completions)
     }
 
     /// An error object of the gateway's own: the code is the gateway's word.

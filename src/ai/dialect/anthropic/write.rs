@@ -5,7 +5,7 @@ use super::super::chat::{
     Block, Dropped, Fields, Format, Media, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported,
     object,
 };
-use super::super::gemini::SIGNED;
+use super::super::signature::is_anthropics;
 use crate::config::ai::Thinking;
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ fn message(m: &Message, dropped: &mut Dropped) -> Result<Option<Value>, Unsuppor
     dropped.rest(&m.rest);
     // Thinking without Anthropic's signature is another provider's, and refused.
     let signed = |b: &&Block| match &b.part {
-        Part::Reasoning(_, signature) => signature.as_ref().is_some_and(|s| !s.starts_with(SIGNED)),
+        Part::Reasoning(_, signature) => signature.as_deref().is_some_and(is_anthropics),
         _ => true,
     };
     if !m.blocks.iter().all(|b| signed(&b)) {
@@ -108,7 +108,7 @@ fn id(id: &str) -> String {
 }
 
 /// Arguments as the object that they are here; a call without any has an empty text elsewhere.
-pub(super) fn input(arguments: &str) -> Option<Value> {
+pub fn input(arguments: &str) -> Option<Value> {
     if arguments.trim().is_empty() {
         return Some(json!({}));
     }
@@ -178,7 +178,7 @@ fn closed(schema: &Value) -> Value {
 
 /// The `thinking` member with the effort beside it. What Anthropic would refuse is left out: thinking with a forced
 /// tool, after calls whose own thinking is not there, or without room for its budget.
-fn thinking(
+pub fn thinking(
     r: &Request,
     turns: &[Message],
     (max_tokens, how): (u64, Thinking),
@@ -218,7 +218,7 @@ fn calls_without_thought(turns: &[Message]) -> bool {
 }
 
 /// A text of white space alone cannot end an answer there.
-fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
+pub fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
     let fit: Vec<&String> = stop.iter().filter(|s| !s.trim().is_empty()).collect();
     if fit.len() < stop.len() {
         dropped.note("stop");
@@ -227,7 +227,7 @@ fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
 }
 
 /// Temperatures end at 1 here, a thinking model takes none but 1, and newer models take only one of the two knobs.
-fn sampling(r: &Request, thinks: bool, dropped: &mut Dropped) -> (Option<f64>, Option<f64>) {
+pub fn sampling(r: &Request, thinks: bool, dropped: &mut Dropped) -> (Option<f64>, Option<f64>) {
     let is_one = |x: f64| (x - 1.0).abs() < f64::EPSILON;
     // One means the same as nothing for both.
     let (mut temperature, mut top_p) = (r.temperature.filter(|t| !is_one(*t)), r.top_p.filter(|p| !is_one(*p)));
