@@ -4,7 +4,7 @@
 
 pub mod adapter;
 pub mod call;
-mod canon;
+use crate::base::canonical_json as canon;
 pub mod catalog;
 pub mod collapse;
 mod count;
@@ -26,7 +26,7 @@ mod replay;
 pub mod seam;
 pub mod semantic;
 mod settle;
-mod sse;
+use crate::base::sse;
 mod stream;
 pub mod usage;
 pub mod vector;
