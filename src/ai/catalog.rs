@@ -2,6 +2,7 @@
 
 use super::dialect::Dialect;
 use super::error::AiError;
+use super::passthrough;
 use super::price::Rate;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
@@ -86,6 +87,8 @@ pub struct Fault {
 pub struct Catalog {
     models: BTreeMap<String, Arc<Model>>,
     tiers: BTreeMap<String, Vec<Arc<Model>>>,
+    /// Each provider as a model without a name, for requests that name none.
+    bare: BTreeMap<String, Arc<Model>>,
 }
 
 /// One step of a choice: models to try in order.
@@ -161,6 +164,7 @@ impl Catalog {
                 faults.push(Fault { path, message: unknown("provider", &m.provider, ai.providers.keys()) });
             }
         }
+        catalog.bare = providers.values().map(|p| (p.name.clone(), Arc::new(bare(p)))).collect();
         catalog.compile_tiers(ai, &mut faults);
         if faults.is_empty() { Ok(catalog) } else { Err(faults) }
     }
@@ -199,7 +203,18 @@ impl Catalog {
             let message = unknown("model or tier", name, self.names());
             faults.push(Fault { path: format!("models[{i}]"), message });
         }
+        faults.extend(route.passthrough.iter().flat_map(|p| passthrough::check(self, p)));
         faults
+    }
+
+    /// Provider names.
+    pub(super) fn providers(&self) -> impl Iterator<Item = &String> {
+        self.bare.keys()
+    }
+
+    /// A provider as a model without a name.
+    pub(super) fn bare(&self, provider: &str) -> Option<&Arc<Model>> {
+        self.bare.get(provider)
     }
 
     /// Model names.
@@ -267,6 +282,11 @@ impl Catalog {
     }
 }
 
+fn bare(provider: &Arc<Provider>) -> Model {
+    let (name, upstream, provider) = (String::new(), String::new(), provider.clone());
+    Model { name, upstream, provider, rate: None, max_tokens: MAX_TOKENS, thinking: Thinking::default() }
+}
+
 /// Faults in the keys of a model that mean something to one dialect only.
 fn anthropic_only(path: &str, m: &crate::config::ai::Model, dialect: Dialect) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -322,7 +342,7 @@ fn digest(url: &BaseUrl, headers: &HeaderMap) -> String {
     hex(&sha256_parts(parts))
 }
 
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
+pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
     nearest(name, known).map_or_else(
         || format!("there is no {what} {name:?}"),
         |near| format!("there is no {what} {name:?}; did you mean {near:?}?"),

@@ -4,7 +4,6 @@
 
 pub mod adapter;
 pub mod call;
-use crate::base::canonical_json as canon;
 pub mod catalog;
 pub mod collapse;
 mod count;
@@ -18,6 +17,7 @@ pub mod headers;
 mod json;
 mod key;
 mod models;
+pub mod passthrough;
 pub mod price;
 pub mod prompt;
 mod provider;
@@ -27,7 +27,6 @@ mod replay;
 pub mod seam;
 pub mod semantic;
 mod settle;
-use crate::base::sse;
 mod stream;
 pub mod usage;
 pub mod vector;
@@ -39,9 +38,11 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use crate::base::canonical_json as canon;
 use crate::base::clock::Clock;
 use crate::base::reply::{Body, Reply};
 use crate::base::source::Source;
+use crate::base::sse;
 use crate::config::ai::AiRoute;
 use crate::fetch::Fetcher;
 use call::{CacheOutcome, Call, CallRecord, Ending};
@@ -365,16 +366,7 @@ impl Run<'_> {
     }
 
     fn give_up(&self, failure: Failure) -> Reply {
-        let reply = match *failure.passed {
-            Ok(mut passed) => {
-                let headers = std::mem::take(&mut passed.headers);
-                let (status, body) = passed.told(self.prompt.dialect);
-                let mut reply = Reply::full(status, Source::Provider, "application/json", body);
-                reply.headers.extend(headers);
-                reply.because(failure.reason)
-            }
-            Err(error) => error.reply(self.prompt.dialect),
-        };
+        let reply = failure.told(self.prompt.dialect);
         dress(reply, &self.record.read(), None)
     }
 

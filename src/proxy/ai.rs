@@ -38,13 +38,7 @@ pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pin
         Ok(x) => x,
         Err(reply) => return Ok(*reply),
     };
-    let context = Context {
-        route: ctx.route_name().to_owned(),
-        options: Arc::clone(s.options),
-        tenant: tenant(ctx, &session.req_header().headers),
-        policy: ctx.plan.policy_revision.clone(),
-        headers: session.req_header().headers.clone(),
-    };
+    let context = context(&s, session, ctx);
     // Known before the answer is: a client that leaves must not take the traces of its call with it.
     let record = Arc::new(CallRecord::default());
     ctx.call = Some(Arc::clone(&record));
@@ -56,6 +50,17 @@ pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pin
             ctx.source = Source::Gateway;
             Err(gone)
         }
+    }
+}
+
+/// What surrounds a request.
+pub fn context(s: &Station<'_>, session: &Session, ctx: &Ctx) -> Context {
+    Context {
+        route: ctx.route_name().to_owned(),
+        options: Arc::clone(s.options),
+        tenant: tenant(ctx, &session.req_header().headers),
+        policy: ctx.plan.policy_revision.clone(),
+        headers: session.req_header().headers.clone(),
     }
 }
 
@@ -84,7 +89,7 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
         Operation::Chat | Operation::Messages | Operation::CountTokens | Operation::Embeddings => {
             Ok(decide(prompt, ctx))
         }
-        Operation::Models | Operation::Model => {
+        Operation::Models | Operation::Model | Operation::Pass(_) => {
             prompt.dialect = dialect;
             prompt.facts.model = prompt::model_in(&path).unwrap_or_default();
             Ok(Ok((prompt, AiDirectives::default())))
@@ -94,7 +99,17 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
 
 /// Asks `on_prompt`. For embeddings `semantic` means `exact`: there is nothing similar about two vectors' texts.
 fn decide(prompt: Prompt, ctx: &mut Ctx) -> Prepared {
-    match policy::on_prompt(ctx, || facts(&prompt)) {
+    let directives = directives(ctx, prompt.dialect, || facts(&prompt))?;
+    Ok((prompt, directives))
+}
+
+/// Asks `on_prompt` about these facts.
+pub fn directives(
+    ctx: &mut Ctx,
+    dialect: Dialect,
+    facts: impl FnOnce() -> PromptFacts,
+) -> Result<AiDirectives, Box<Reply>> {
+    match policy::on_prompt(ctx, facts) {
         Ok(PromptDecision::Continue(d)) => {
             ctx.notes.extend(d.notes);
             let cache = d.cache.map(|c| match c {
@@ -103,11 +118,11 @@ fn decide(prompt: Prompt, ctx: &mut Ctx) -> Prepared {
                 AiCache::Semantic => CacheMode::Semantic,
             });
             let (tier, model, threshold, ttl) = (d.tier, d.model, d.threshold, d.ttl);
-            Ok((prompt, AiDirectives { cache, tier, model, threshold, ttl }))
+            Ok(AiDirectives { cache, tier, model, threshold, ttl })
         }
         Ok(PromptDecision::Refuse(r)) => {
             ctx.notes.extend(r.notes.clone());
-            Err(Box::new(refusal(r, prompt.dialect)))
+            Err(Box::new(refusal(r, dialect)))
         }
         Err(reply) => Err(reply),
     }
@@ -144,8 +159,8 @@ async fn read_body(session: &mut Session, bytes_max: usize, pause: Duration) -> 
     Ok(Some(whole.freeze()))
 }
 
-/// Pingora's own read timeout does nothing on HTTP/2.
-async fn next_piece(session: &mut Session, pause: Duration) -> pingora::Result<Option<Bytes>> {
+/// The next piece of a body, `None` at its end. Pingora's own read timeout does nothing on HTTP/2.
+pub async fn next_piece(session: &mut Session, pause: Duration) -> pingora::Result<Option<Bytes>> {
     match tokio::time::timeout(pause, session.read_request_body()).await {
         Ok(read) => read,
         Err(_) => Err(Error::explain(ErrorType::ReadTimedout, "request body").into_down()),
@@ -154,7 +169,7 @@ async fn next_piece(session: &mut Session, pause: Duration) -> pingora::Result<O
 
 /// Whose answers these are: the verified subject, else the credentials that the client showed, else nobody's.
 /// Only a digest is kept, so that no key stands in a cache key or a log.
-fn tenant(ctx: &Ctx, headers: &HeaderMap) -> String {
+pub fn tenant(ctx: &Ctx, headers: &HeaderMap) -> String {
     if let Some(name) = ctx.user.as_ref().and_then(|c| c.tenant.as_deref()) {
         return ids::hex(&ids::sha256_parts([b"tenant".as_slice(), name.as_bytes()]));
     }

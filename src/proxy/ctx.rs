@@ -3,6 +3,7 @@
 use super::cache::CacheState;
 use crate::ai::call::CallRecord;
 use crate::ai::dialect::Dialect;
+use crate::ai::passthrough::realtime::Line;
 use crate::auth::Claims;
 use crate::base::coding::Coding;
 use crate::base::source::Source;
@@ -63,6 +64,8 @@ pub struct Ctx {
     pub dialect: Dialect,
     /// The model call.
     pub call: Option<Arc<CallRecord>>,
+    /// The realtime session that this request opens.
+    pub line: Option<Box<Line>>,
     /// Origin server used.
     pub upstream: Option<SocketAddr>,
     /// Tries at origin servers.
@@ -104,6 +107,7 @@ impl Ctx {
             varies_by_coding: false,
             dialect: Dialect::default(),
             call: None,
+            line: None,
             upstream: None,
             tries: Tries::default(),
             interim: 0,

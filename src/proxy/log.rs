@@ -46,6 +46,9 @@ impl<'a> Sent<'a> {
 
 /// Counts and logs the finished request of a session.
 pub fn of_session(edge: &Edge, session: &Session, ctx: &mut Ctx) {
+    if let Some(line) = &ctx.line {
+        line.ended(session.was_upgraded());
+    }
     log(edge, &Sent::new(session.req_header(), session.response_written(), session.body_bytes_sent()), ctx);
 }
 

@@ -1,6 +1,7 @@
 //! The endpoints that pass without being understood: which there are, how each one's provider is found, and where it
 //! is at the provider. A path is taken apart here and put together anew, so that nothing but what is known gets through.
 
+use crate::base::url::unescaped;
 use crate::config::ai::passthrough::Endpoint as Name;
 use http::Method;
 
@@ -140,5 +141,5 @@ fn known(query: &str) -> impl Iterator<Item = &str> {
 /// The first value of a query's parameter, its escapes read.
 pub fn parameter(query: &str, name: &str) -> Option<String> {
     let pair = query.split('&').filter_map(|p| p.split_once('=')).find(|(key, _)| *key == name)?;
-    crate::ai::prompt::unescaped(pair.1)
+    unescaped(pair.1)
 }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod model;
+pub mod passthrough;
 mod provider;
 
 pub use cache::{AnswerCache, Exact};
@@ -75,6 +76,9 @@ pub struct AiRoute {
     /// Model and tier names that clients of this route may ask for; empty means all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Endpoints that pass through: images, audio, files and others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passthrough: Option<passthrough::Passthrough>,
 }
 
 fn max_body() -> Size {
