@@ -265,3 +265,5 @@ fn header_within_limits(headers: &HeaderMap) -> Result<(), FetchError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upload_tests;

@@ -62,6 +62,8 @@ impl Results {
 pub struct Whose<'a> {
     /// The server's name and URL, as one text.
     pub server: &'a str,
+    /// The revision of the protocol: results differ in form.
+    pub version: &'a [u8],
     /// The tenant, as a digest or a word.
     pub tenant: &'a str,
     /// The client's credentials where the server gets them: it may answer each client differently.
@@ -73,5 +75,6 @@ pub fn key(whose: &Whose<'_>, params: &serde_json::Map<String, Value>) -> Key {
     let mut text = String::new();
     let members = params.iter().filter(|(name, _)| *name != "_meta").map(|(name, value)| (name.as_str(), value));
     canonical_json::object(members, &mut text);
-    sha256_parts([whose.server.as_bytes(), whose.tenant.as_bytes(), whose.credentials, text.as_bytes()])
+    let Whose { server, version, tenant, credentials } = *whose;
+    sha256_parts([server.as_bytes(), version, tenant.as_bytes(), credentials, text.as_bytes()])
 }

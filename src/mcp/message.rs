@@ -14,6 +14,8 @@ pub const PARSE_ERROR: i64 = -32700;
 pub const INVALID_REQUEST: i64 = -32600;
 /// There is no such tool (as servers say it, 2025-06-18 "Error Handling" of tools).
 pub const INVALID_PARAMS: i64 = -32602;
+/// What the header says of the message is not what the message says (2026-07-28).
+pub const HEADER_MISMATCH: i64 = -32020;
 /// The gateway's own: the server is not there, or too much is asked of it.
 pub const SERVER_ERROR: i64 = -32000;
 
@@ -59,6 +61,16 @@ pub fn tool_call(message: &Map<String, Value>) -> Option<&Map<String, Value>> {
     (method(message) == Some("tools/call")).then(|| message.get("params").and_then(Value::as_object))?
 }
 
+/// What the header field `Mcp-Name` repeats of a message (2026-07-28).
+pub fn named(message: &Map<String, Value>) -> Option<&str> {
+    let member = match method(message)? {
+        "tools/call" | "prompts/get" => "name",
+        "resources/read" => "uri",
+        _ => return None,
+    };
+    message.get("params")?.get(member)?.as_str()
+}
+
 /// A good answer.
 pub fn answer(id: &Value, result: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "result": result })
@@ -74,6 +86,7 @@ pub fn outcome(answer: &Map<String, Value>) -> (&'static str, bool) {
     match answer.get("result") {
         None => ("error", false),
         Some(result) if result.get("isError").and_then(Value::as_bool) == Some(true) => ("tool_error", false),
-        Some(_) => ("ok", true),
+        // A question back (2026-07-28) belongs to this call alone.
+        Some(result) => ("ok", result.get("resultType").and_then(Value::as_str).is_none_or(|t| t == "complete")),
     }
 }

@@ -57,8 +57,9 @@ impl Record {
     }
 
     pub(super) fn result(&self, number: Option<usize>, result: &'static str) {
-        if let Some(call) = number.and_then(|n| self.asked().calls.get_mut(n).map(|c| &mut c.result)) {
-            *call = result;
+        let mut asked = self.asked();
+        if let Some(call) = number.and_then(|n| asked.calls.get_mut(n)) {
+            call.result = result;
         }
     }
 }

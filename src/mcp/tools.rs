@@ -77,6 +77,12 @@ fn name(tool: &Value) -> Option<&str> {
 pub struct Known(RwLock<BTreeMap<String, bool>>);
 
 impl Known {
+    /// Knows the tools that the configuration names.
+    pub fn of(config: &McpTools) -> Known {
+        let named = config.allow.iter().flatten().filter(|n| !n.contains(['*', '?', '[']));
+        Known(RwLock::new(named.take(KNOWN_MAX).map(|n| (n.clone(), false)).collect()))
+    }
+
     fn note(&self, tool: &Value) {
         let Some(name) = name(tool).filter(|n| n.len() <= NAME_BYTES_MAX) else { return };
         let read_only = tool.pointer("/annotations/readOnlyHint").and_then(Value::as_bool).unwrap_or(false);

@@ -140,7 +140,7 @@ pub fn refusal(r: Refusal, dialect: Dialect) -> Reply {
 const BODY_BYTES_AT_FIRST: usize = 64 * 1024;
 
 /// The whole body, or `None` when it is larger than allowed. A client that pauses longer than `pause` is given up.
-async fn read_body(session: &mut Session, bytes_max: usize, pause: Duration) -> pingora::Result<Option<Bytes>> {
+pub async fn read_body(session: &mut Session, bytes_max: usize, pause: Duration) -> pingora::Result<Option<Bytes>> {
     let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if declared.is_some_and(|n| n > bytes_max) {

@@ -7,6 +7,7 @@ use crate::ai::passthrough::realtime::Line;
 use crate::auth::Claims;
 use crate::base::coding::Coding;
 use crate::base::source::Source;
+use crate::mcp::record::Record as McpRecord;
 use crate::plan::{Plan, Route};
 use crate::policy::decision::RequestDirectives;
 use crate::policy::facts::RequestFacts;
@@ -64,6 +65,8 @@ pub struct Ctx {
     pub dialect: Dialect,
     /// The model call.
     pub call: Option<Arc<CallRecord>>,
+    /// The request to an MCP server.
+    pub mcp: Option<Arc<McpRecord>>,
     /// The realtime session that this request opens.
     pub line: Option<Box<Line>>,
     /// Origin server used.
@@ -107,6 +110,7 @@ impl Ctx {
             varies_by_coding: false,
             dialect: Dialect::default(),
             call: None,
+            mcp: None,
             line: None,
             upstream: None,
             tries: Tries::default(),

@@ -4,6 +4,7 @@ use super::ctx::Ctx;
 use super::{Edge, policy};
 use crate::ai::call::{Call, CallRecord, Ending};
 use crate::base::source::Source;
+use crate::mcp::record::Asked;
 use crate::observe::access_log::{Record, timestamp};
 use crate::observe::metrics::Metrics;
 use http::{HeaderName, Version, header};
@@ -80,6 +81,12 @@ pub fn log(edge: &Edge, sent: &Sent<'_>, ctx: &mut Ctx) {
     if let Some(call) = &ctx.call {
         model_call(&edge.shared.metrics, ctx.route_name(), call, ctx.source.as_str(), status);
     }
+    if let Some(asked) = &ctx.mcp {
+        let asked = asked.read();
+        for call in &asked.calls {
+            edge.shared.metrics.mcp_call([ctx.route_name(), &asked.server, &call.tool, call.result]);
+        }
+    }
     let decided = policy::on_log(sent.head, ctx, &Answered { status, bytes, took });
     let Some(log) = &ctx.plan.log else { return };
     let dice = f64::from(edge.dice.fetch_add(0x9E37_79B9, Ordering::Relaxed)) / f64::from(u32::MAX);
@@ -129,9 +136,16 @@ fn record<'a>(a: &Sent<'a>, ctx: &'a Ctx, took: Duration) -> Record<'a> {
         referer: text(header::REFERER).split('?').next().unwrap_or(""),
         user_agent: text(header::USER_AGENT),
         notes: ctx.directives.notes.iter().chain(&ctx.notes).map(|(k, v)| (k.as_str(), v.as_str())).collect(),
+        mcp: ctx.mcp.as_ref().map(|m| tools(&m.read())),
         ai: ctx.call.as_ref().map(|c| told(&c.read())),
         error: ctx.error.clone(),
     }
+}
+
+/// The request to an MCP server as the log tells it; arguments and results never stand in it.
+fn tools(asked: &Asked) -> serde_json::Value {
+    let calls: Vec<_> = asked.calls.iter().map(|c| serde_json::json!({ "tool": c.tool, "result": c.result })).collect();
+    serde_json::json!({ "server": asked.server, "method": asked.method, "calls": calls })
 }
 
 /// The model call as the log tells it; prompts and answers never stand in it.

@@ -10,6 +10,7 @@ pub mod express;
 pub mod fail;
 pub mod interim;
 pub mod log;
+pub mod mcp;
 pub mod passthrough;
 pub mod policy;
 pub mod purge;

@@ -2,7 +2,7 @@
 //! policy, dispatch. It is fixed here, so that no configuration can put auth behind a cache.
 
 use super::ctx::Ctx;
-use super::{Edge, ai, cache, passthrough, policy, purge, reply};
+use super::{Edge, ai, cache, mcp, passthrough, policy, purge, reply};
 use crate::ai::dialect::Dialect;
 use crate::auth::JwtError;
 use crate::auth::jwt::JwtVerifier;
@@ -35,6 +35,11 @@ pub async fn handle(edge: &Edge, session: &mut Session, ctx: &mut Ctx) -> pingor
                 None => Some(ai::answer(station, session, ctx).await?),
             };
             let Some(answer) = answer else { return Ok(false) };
+            reply::send(session, ctx, answer).await?;
+            Ok(true)
+        }
+        Handler::Mcp(mcp) => {
+            let answer = mcp::answer(mcp, session, ctx).await?;
             reply::send(session, ctx, answer).await?;
             Ok(true)
         }
