@@ -74,7 +74,7 @@ routes:
       rate_limit: { calls: 1, per: 1h }
 ";
 
-const SCRIPT: &str = "fn on_request(req) { if req.headers[\"x-bad\"] == \"1\" { deny(403, \"no\") } else { next() } }";
+const SCRIPT: &str = "fn on_request(req) { if req.header(\"x-bad\") == \"1\" { deny(403, \"no\") } else { next() } }";
 
 async fn scripted(origin: &Origin) -> Edge {
     Setup::new(SCRIPTED).put("ORIGIN", origin.address).file("policy.rhai", SCRIPT).start().await
