@@ -73,7 +73,9 @@ impl Operation {
     /// What a client that asks so speaks.
     pub fn dialect(self) -> Dialect {
         match self {
-            Operation::Messages | Operation::CountTokens | Operation::Pass(Endpoint::MessageBatches) => Dialect::Anthropic,
+            Operation::Messages | Operation::CountTokens | Operation::Pass(Endpoint::MessageBatches) => {
+                Dialect::Anthropic
+            }
             _ => Dialect::Openai,
         }
     }

@@ -150,7 +150,9 @@ cache: { tools: { search: 60s } }",
 
     #[test]
     fn unknown_keys_are_refused() {
-        for bad in ["{ servrs: {} }", "{ servers: { a: { url: x, auth: pass } } }", "{ servers: { a: { url: x, tool: {} } } }"] {
+        for bad in
+            ["{ servrs: {} }", "{ servers: { a: { url: x, auth: pass } } }", "{ servers: { a: { url: x, tool: {} } } }"]
+        {
             assert!(serde_yaml::from_str::<McpRoute>(bad).is_err(), "{bad}");
         }
     }

@@ -132,7 +132,8 @@ impl Mcp {
             return Err(refusal(StatusCode::FORBIDDEN, INVALID_REQUEST, message, "origin_refused"));
         }
         if !matches!(*method, Method::POST | Method::GET | Method::DELETE) {
-            let reply = *refusal(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, "no such method", "method_not_allowed");
+            let reply =
+                *refusal(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, "no such method", "method_not_allowed");
             return Err(Box::new(reply.with(header::ALLOW, "POST, GET, DELETE")));
         }
         let is_json = |v: &http::HeaderValue| {
@@ -141,7 +142,12 @@ impl Mcp {
         };
         if *method == Method::POST && !headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
             let message = "a message is application/json";
-            return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, message, "unsupported_media_type"));
+            return Err(refusal(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                INVALID_REQUEST,
+                message,
+                "unsupported_media_type",
+            ));
         }
         let named = path.trim_end_matches('/').rsplit('/').next().and_then(|last| self.servers.get(last));
         let only = self.servers.values().next().filter(|_| self.servers.len() == 1);

@@ -73,7 +73,8 @@ impl Server {
     /// Compiles a server; all faults are reported together.
     pub fn compile(name: &str, config: &McpServer, key: Option<&Secret>) -> Result<Server, Vec<Fault>> {
         let mut faults = Vec::new();
-        let mut fault = |key: &str, message: String| faults.push(Fault { path: format!("servers.{name}.{key}"), message });
+        let mut fault =
+            |key: &str, message: String| faults.push(Fault { path: format!("servers.{name}.{key}"), message });
         let url = BaseUrl::parse(&config.url).map_err(|e| fault("url", e.to_string())).ok();
         let mut headers = fields(config, &mut fault);
         if let Some(key) = key {
@@ -86,7 +87,8 @@ impl Server {
             }
         }
         let rules = Rules::compile(&config.tools);
-        let rules = rules.map_err(|list| list.into_iter().for_each(|b| fault(&format!("tools.{}", b.place), b.message)));
+        let rules =
+            rules.map_err(|list| list.into_iter().for_each(|b| fault(&format!("tools.{}", b.place), b.message)));
         let t = &config.timeouts;
         let limits = [t.connect.0, t.first_byte.0, t.between_bytes.0, config.idle.0];
         if limits.iter().any(std::time::Duration::is_zero) {

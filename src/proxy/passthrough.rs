@@ -8,7 +8,7 @@ use super::upstream::is_websocket;
 use crate::ai::call::CallRecord;
 use crate::ai::error::AiError;
 use crate::ai::passthrough::endpoint::{self, Called, Place};
-use crate::ai::passthrough::look::{Look, Watched};
+use crate::ai::passthrough::look::{Look, Seen, Watched};
 use crate::ai::passthrough::realtime::{self, Line};
 use crate::ai::passthrough::{BODY_BYTES_MAX, Passing, open};
 use crate::ai::prompt::Operation;
@@ -91,17 +91,30 @@ fn bytes_max(s: &Station<'_>, ctx: &Ctx) -> u64 {
 
 type Passed = pingora::Result<Result<Reply, AiError>>;
 
-async fn pass(s: &Station<'_>, called: Called, session: &mut Session, (ctx, bytes_max): (&mut Ctx, u64)) -> Passed {
+/// A body of which the beginning was seen.
+struct Begun {
+    coming: Coming,
+    length: Option<u64>,
+    seen: Seen,
+    watched: Watched,
+}
+
+/// Looks at the beginning of the body.
+async fn begin(
+    s: &Station<'_>,
+    called: &Called,
+    session: &mut Session,
+    (ctx, bytes_max): (&Ctx, u64),
+) -> pingora::Result<Result<Begun, AiError>> {
     let headers = &session.req_header().headers;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let coded = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes() != b"identity");
-    if coded {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes() != b"identity") {
         let message = "a coded request body cannot be looked at; send it plain";
         return Ok(Err(AiError::invalid(message, None, "unsupported_content_encoding")));
     }
     // Whoever asks the script must see what it decides on; without it the model is enough.
     let thorough = ctx.route.as_ref().is_some_and(|r| r.policy.is_some());
-    let look = match Look::new(&called, content_type, s.body_bytes_max, thorough) {
+    let look = match Look::new(called, content_type, s.body_bytes_max, thorough) {
         Ok(look) => look,
         Err(e) => return Ok(Err(e)),
     };
@@ -113,18 +126,28 @@ async fn pass(s: &Station<'_>, called: Called, session: &mut Session, (ctx, byte
     if headers.contains_key(header::EXPECT) {
         session.downstream_session.write_continue_response().await?;
     }
-    let (seen, watched) = match coming.look(look, session).await? {
-        Ok(seen) => seen,
+    let looked = coming.look(look, session).await?;
+    Ok(looked.map(|(seen, watched)| Begun { coming, length, seen, watched }))
+}
+
+async fn pass(s: &Station<'_>, called: Called, session: &mut Session, (ctx, bytes_max): (&mut Ctx, u64)) -> Passed {
+    let begun = match begin(s, &called, session, (ctx, bytes_max)).await? {
+        Ok(begun) => begun,
         Err(e) => return Ok(Err(e)),
     };
-    let (endpoint, model) = (called.name, seen.model.as_ref().map(|(name, _)| name.clone()));
+    let Begun { mut coming, length, seen, watched } = begun;
+    let (whole, model) = (seen.whole, seen.model.as_ref().map(|(name, _)| name.clone()));
     let facts = || facts(model.unwrap_or_default(), seen.text.clone());
-    let directives = match directives(ctx, Operation::Pass(endpoint).dialect(), facts) {
+    let directives = match directives(ctx, Operation::Pass(called.name).dialect(), facts) {
         Ok(d) => d,
-        Err(reply) => return Ok(Ok(*reply)),
+        Err(reply) => {
+            if !whole {
+                session.set_keepalive(None);
+            }
+            return Ok(Ok(*reply));
+        }
     };
-    let method = session.req_header().method.clone();
-    let (whole, context) = (seen.whole, context(s, session, ctx));
+    let (method, context) = (session.req_header().method.clone(), context(s, session, ctx));
     let (tx, rx) = mpsc::channel(1);
     let rest = (!whole).then(|| Box::new(Pumped(rx)) as Box<dyn Chunks>);
     let passing = Passing { called, method, seen, length, rest };
@@ -196,7 +219,7 @@ impl Coming {
         &mut self,
         mut look: Look,
         session: &mut Session,
-    ) -> pingora::Result<Result<(crate::ai::passthrough::look::Seen, Watched), AiError>> {
+    ) -> pingora::Result<Result<(Seen, Watched), AiError>> {
         let mut whole = session.downstream_session.is_body_empty();
         while !whole && !look.enough() {
             match self.next(session).await? {

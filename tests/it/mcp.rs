@@ -20,8 +20,7 @@ fn script(name: &str) -> (PathBuf, PathBuf) {
 /// The SDK's server; killed when dropped.
 async fn sdk_server(mode: &str) -> (Child, u16) {
     let (python, path) = script("mcp_server.py");
-    let mut child =
-        Command::new(python).arg(path).arg(mode).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut child = Command::new(python).arg(path).arg(mode).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = soon("the server's port", lines.next_line()).await.unwrap().expect("a line");
     (child, line.strip_prefix("port ").unwrap().parse().unwrap())
@@ -50,7 +49,9 @@ async fn the_official_sdk_finds_and_calls_what_is_allowed() {
         let output = Command::new(python).arg(path).env("MCP_URL", url).output().await.unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && said.contains("all good"), "{mode}: {said}");
-        for (tool, result, times) in [("add", "ok", 2.0), ("fail", "tool_error", 2.0), ("search", "cached", 2.0), ("other", "refused", 2.0)] {
+        for (tool, result, times) in
+            [("add", "ok", 2.0), ("fail", "tool_error", 2.0), ("search", "cached", 2.0), ("other", "refused", 2.0)]
+        {
             let labels = [format!("tool=\"{tool}\""), format!("result=\"{result}\""), "server=\"docs\"".to_owned()];
             let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
             wait_until(tool, async || edge.metric("sluicegate_mcp_calls_total", &labels).await == times).await;
@@ -92,12 +93,20 @@ async fn the_path_chooses_the_server_and_the_route_its_clients() {
     let edge = scripted(&origin).await;
     let keys = [("Authorization", "Bearer client"), ("Cookie", "a=b"), ("Mcp-Session-Id", "s1")];
     let answer = edge.post("/mcp/one", &keys, &call("a")).await;
-    assert_eq!((answer.status, answer.source(), answer.header("cache-control")), (200, "mcp", "no-store"), "{}", answer.text());
+    assert_eq!(
+        (answer.status, answer.source(), answer.header("cache-control")),
+        (200, "mcp", "no-store"),
+        "{}",
+        answer.text()
+    );
     let seen = origin.last();
     assert_eq!((seen.target.as_str(), seen.header("mcp-session-id"), seen.header("authorization")), ("/one", "s1", ""));
     edge.post("/mcp/two", &keys, &json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" })).await;
     let seen = origin.last();
-    assert_eq!((seen.target.as_str(), seen.header("authorization"), seen.header("cookie")), ("/two/", "Bearer client", ""));
+    assert_eq!(
+        (seen.target.as_str(), seen.header("authorization"), seen.header("cookie")),
+        ("/two/", "Bearer client", "")
+    );
     let limited = edge.post("/mcp/one", &keys, &call("a")).await;
     assert!(limited.text().contains("too many tool calls"), "{}", limited.text());
     let hits = origin.hits();

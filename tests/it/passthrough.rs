@@ -94,8 +94,13 @@ const FORM: (&str, &str) = ("Content-Type", "multipart/form-data; boundary=b1");
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_made_by_the_model_that_is_named_and_billed() {
     let (origin, edge) = echo().await;
-    let keys = [("Authorization", "Bearer client-canary"), ("OpenAI-Organization", "client-canary"), ("Cookie", "client-canary")];
-    let answer = edge.post("/v1/images/generations", &keys, &json!({ "prompt": "a cat", "model": "paint", "n": 1 })).await;
+    let keys = [
+        ("Authorization", "Bearer client-canary"),
+        ("OpenAI-Organization", "client-canary"),
+        ("Cookie", "client-canary"),
+    ];
+    let answer =
+        edge.post("/v1/images/generations", &keys, &json!({ "prompt": "a cat", "model": "paint", "n": 1 })).await;
     assert_eq!((answer.status, answer.source()), (200, "provider"), "{}", answer.text());
     assert_eq!((answer.header("x-sluicegate-model"), answer.header("x-sluicegate-provider")), ("paint", "oa"));
     assert_eq!(answer.header("x-ratelimit-remaining-requests"), "9");
@@ -105,7 +110,8 @@ async fn an_image_is_made_by_the_model_that_is_named_and_billed() {
     assert_eq!(String::from_utf8_lossy(&seen.body), r#"{"prompt":"a cat","model":"gpt-image-1","n":1}"#);
     assert_eq!((seen.header("authorization"), seen.header("x-own")), ("Bearer sk-canary", "a"));
     assert!(!seen.raw.contains("client-canary"), "{}", seen.raw);
-    wait_until("the bill", async || edge.metric("sluicegate_ai_tokens_total", &["paint", "\"output\""]).await == 100.0).await;
+    wait_until("the bill", async || edge.metric("sluicegate_ai_tokens_total", &["paint", "\"output\""]).await == 100.0)
+        .await;
     // 10 tokens in at 5 USD and 100 out at 40 USD per million
     assert_eq!(edge.metric("sluicegate_ai_cost_nano_usd_total", &["paint"]).await, 4_050_000.0);
 }
@@ -151,7 +157,10 @@ async fn files_and_batches_go_to_the_routes_provider() {
     assert_eq!(edge.ask("POST", "/v1/files", &[FORM], &upload).await.status, 200);
     assert!(origin.last().body == upload);
     let content = edge.ask("GET", "/v1/files/file-1/content", &[("Range", "bytes=0-7")], b"").await;
-    assert_eq!((content.body.as_slice(), content.header("content-disposition")), (b"\x00\x01binary".as_slice(), "attachment"));
+    assert_eq!(
+        (content.body.as_slice(), content.header("content-disposition")),
+        (b"\x00\x01binary".as_slice(), "attachment")
+    );
     assert_eq!(origin.last().header("range"), "bytes=0-7");
     assert_eq!(edge.get("/v1/files?limit=3&api_key=canary").await.status, 200);
     assert_eq!(origin.last().target, "/v1/files?limit=3");
@@ -175,7 +184,10 @@ async fn a_failing_model_is_replaced_and_the_gateways_key_is_nobodys_business() 
     };
     let replaced = ask("auto", "busy").await;
     assert_eq!((replaced.status, replaced.header("x-sluicegate-model")), (200, "other"), "{}", replaced.text());
-    assert_eq!((origin.last().target.as_str(), origin.last().json()["model"].as_str()), ("/second/images/generations", Some("other-1")));
+    assert_eq!(
+        (origin.last().target.as_str(), origin.last().json()["model"].as_str()),
+        ("/second/images/generations", Some("other-1"))
+    );
     let busy = ask("paint", "busy").await;
     assert_eq!((busy.status, busy.reason()), (429, "provider_rate_limited"));
     assert!(busy.text().contains("slow down"));
@@ -232,7 +244,8 @@ async fn an_answer_that_is_cut_is_cut_for_the_client_and_billed_as_far_as_it_cam
     let edge = setup(origin.address).start().await;
     let answer = edge.post("/v1/images/generations", &[], &json!({ "model": "paint", "stream": true })).await;
     assert!(answer.status == 200 && !answer.complete);
-    wait_until("the bill", async || edge.metric("sluicegate_ai_tokens_total", &["paint", "\"input\""]).await == 5.0).await;
+    wait_until("the bill", async || edge.metric("sluicegate_ai_tokens_total", &["paint", "\"input\""]).await == 5.0)
+        .await;
 }
 
 /// A provider that swallows uploads and says how many bytes came; the sum of all.
@@ -253,7 +266,9 @@ async fn swallowing() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
                 let chunked = || String::from_utf8_lossy(&buf[..n]).to_ascii_lowercase().contains("chunked");
                 let end = *end.get_or_insert_with(|| if chunked() { b"0\r\n\r\n" } else { b"--\r\n" });
                 if last.ends_with(end) {
-                    let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}").await;
+                    let _ = socket
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+                        .await;
                 }
             }
         }
@@ -282,9 +297,21 @@ async fn a_large_upload_passes_without_being_held() {
         let start = "--b1\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nhear\r\n--b1\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n";
         let end = "\r\n--b1--\r\n";
         let length = start.len() + 64 * MIB + end.len();
-        let framing = if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {length}") };
-        client.send(format!("POST /v1/audio/transcriptions HTTP/1.1\r\nHost: test\r\n{}: {}\r\n{framing}\r\n\r\n", FORM.0, FORM.1)).await;
-        let frame = |bytes: &[u8]| if chunked { [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat() } else { bytes.to_vec() };
+        let framing =
+            if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {length}") };
+        client
+            .send(format!(
+                "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: test\r\n{}: {}\r\n{framing}\r\n\r\n",
+                FORM.0, FORM.1
+            ))
+            .await;
+        let frame = |bytes: &[u8]| {
+            if chunked {
+                [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+            } else {
+                bytes.to_vec()
+            }
+        };
         client.send(frame(start.as_bytes())).await;
         for _ in 0..64 {
             client.send(frame(&piece)).await;

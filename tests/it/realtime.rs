@@ -24,7 +24,8 @@ routes:
     ai: { tier: voice, passthrough: { endpoints: [realtime], realtime: { idle: $IDLE, total: $TOTAL } } }
 ";
 
-const SCRIPT: &str = "fn on_prompt(req, prompt) { if prompt.model == \"denied\" { deny(403, \"no\") } else { next() } }";
+const SCRIPT: &str =
+    "fn on_prompt(req, prompt) { if prompt.model == \"denied\" { deny(403, \"no\") } else { next() } }";
 
 /// A provider that opens sessions when told to and sends back what comes, in brackets; and the heads it saw.
 async fn provider(status: &'static str, door: Gate) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
@@ -71,7 +72,9 @@ const FIELDS: [(&str, &str); 6] = [
 /// A client whose session stands.
 async fn session(edge: &Edge, seen: &Mutex<Vec<String>>, door: &Gate) -> Client {
     let mut client = Client::connect(edge.web()).await;
-    client.send(request("GET", "/v1/realtime?model=auto&api_key=client-canary&intent=transcription", &FIELDS, b"")).await;
+    client
+        .send(request("GET", "/v1/realtime?model=auto&api_key=client-canary&intent=transcription", &FIELDS, b""))
+        .await;
     wait_until("the request at the provider", async || !seen.lock().unwrap().is_empty()).await;
     door.add_permits(1);
     let answer = client.response(false).await;
@@ -92,7 +95,9 @@ async fn a_session_passes_both_ways_with_the_gateways_key() {
     }
     let head = seen.lock().unwrap()[0].to_ascii_lowercase();
     assert!(head.starts_with("get /v1/realtime?model=gpt-realtime&intent=transcription http/1.1\r\n"), "{head}");
-    assert!(head.contains("authorization: bearer sk-canary\r\n") && head.contains("sec-websocket-protocol: realtime\r\n"));
+    assert!(
+        head.contains("authorization: bearer sk-canary\r\n") && head.contains("sec-websocket-protocol: realtime\r\n")
+    );
     assert!(head.contains("sec-websocket-key: x\r\n") && head.contains(&format!("host: {address}\r\n")));
     assert!(!head.contains("client-canary") && !head.contains("x-forwarded"), "{head}");
     drop(client);

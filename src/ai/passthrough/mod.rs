@@ -192,7 +192,8 @@ impl Gateway {
                 Err(f) => (f.reason, f.status, f.retry_after),
             };
             let seconds = self.clock.elapsed().saturating_sub(asked).as_secs_f64();
-            let (name, provider) = (model.name.clone(), model.provider.name.clone());
+            let name = if model.name.is_empty() { "none".to_owned() } else { model.name.clone() };
+            let provider = model.provider.name.clone();
             if outcome != "ok" {
                 tracing::warn!(model = name, provider, outcome, seconds, "call passed on in vain");
             }

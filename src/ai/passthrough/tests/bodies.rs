@@ -27,7 +27,8 @@ fn look(kind: &str, body: &[u8], cut: usize, thorough: bool) -> Result<(Seen, Wa
 }
 
 fn form(parts: &[(&str, &str)]) -> String {
-    let part = |(head, body): &(&str, &str)| format!("---x-\r\nContent-Disposition: form-data; {head}\r\n\r\n{body}\r\n");
+    let part =
+        |(head, body): &(&str, &str)| format!("---x-\r\nContent-Disposition: form-data; {head}\r\n\r\n{body}\r\n");
     let all: String = parts.iter().map(part).collect();
     format!("{all}---x---\r\n")
 }
@@ -39,9 +40,19 @@ fn code(e: &AiError) -> &'static str {
 #[test]
 fn the_model_is_replaced_and_every_other_byte_stays() {
     let bodies = [
-        ("application/json", r#" { "prompt" : "a \" } model", "n":[{"model":"x"}], "mod\u0065l" : "fast","z":1} "#.to_owned()),
+        (
+            "application/json",
+            r#" { "prompt" : "a \" } model", "n":[{"model":"x"}], "mod\u0065l" : "fast","z":1} "#.to_owned(),
+        ),
         ("application/json", r#"{"model":"fast"}"#.to_owned()),
-        (FORM, form(&[("name=\"image\"; filename=\"a;b.png\"", "\r\n--\x00-x-\r\n---y"), ("name=model", "fast"), ("name=\"prompt\"", "a cat")])),
+        (
+            FORM,
+            form(&[
+                ("name=\"image\"; filename=\"a;b.png\"", "\r\n--\x00-x-\r\n---y"),
+                ("name=model", "fast"),
+                ("name=\"prompt\"", "a cat"),
+            ]),
+        ),
         (FORM, format!("preamble\r\n{}epilogue", form(&[("name=\"model\"", "fast")]))),
     ];
     for (kind, body) in bodies {
@@ -49,7 +60,8 @@ fn the_model_is_replaced_and_every_other_byte_stays() {
             let (seen, _) = look(kind, body.as_bytes(), cut, true).unwrap_or_else(|e| panic!("{e} in {body} at {cut}"));
             assert_eq!(seen.model.as_ref().unwrap().0, "fast");
             assert_eq!(seen.head_for("fast"), body);
-            let quoted = body.replace(": \"fast\"", ": \"gp\\\"t\"").replace("\"model\":\"fast\"", "\"model\":\"gp\\\"t\"");
+            let quoted =
+                body.replace(": \"fast\"", ": \"gp\\\"t\"").replace("\"model\":\"fast\"", "\"model\":\"gp\\\"t\"");
             let expected = if kind == FORM { body.replace("fast", "gp\"t") } else { quoted };
             assert_eq!(seen.head_for("gp\"t"), expected, "cut at {cut}");
         }

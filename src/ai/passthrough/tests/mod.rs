@@ -82,7 +82,11 @@ fn the_cost_of_an_answer_is_read_wherever_its_provider_tells_it() {
         ("application/json", r#"{"usage":{"prompt_tokens":6,"total_tokens":6},"results":[]}"#, (6, 0, 0)),
         ("application/json", r#"{"results":[],"meta":{"tokens":{"input_tokens":8,"output_tokens":0}}}"#, (8, 0, 0)),
         ("text/event-stream", events, (7, 0, 3)),
-        ("text/event-stream; charset=utf-8", events.trim_end_matches("\n\n: {\"usage\":{\"input_tokens\":99}}\n\n"), (7, 0, 3)),
+        (
+            "text/event-stream; charset=utf-8",
+            events.trim_end_matches("\n\n: {\"usage\":{\"input_tokens\":99}}\n\n"),
+            (7, 0, 3),
+        ),
     ] {
         for at in 0..=body.len() {
             assert_eq!(told(kind, body, at), Some(expected), "{kind} {body} cut at {at}");

@@ -1,9 +1,11 @@
 //! Tests of the MCP organ: rules, limits and kept results, around a scripted server that counts.
 
+mod keeping;
+
 use super::*;
 use crate::base::reply::Chunks;
-use crate::config::mcp::McpRateLimit;
 use crate::base::units::Dur;
+use crate::config::mcp::McpRateLimit;
 use serde_json::json;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -47,11 +49,17 @@ async fn server(script: impl Fn(&str) -> String + Send + Sync + 'static) -> (Str
 
 fn http_json(body: &Value) -> String {
     let body = body.to_string();
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nmcp-session-id: s1\r\nset-cookie: a=b\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nmcp-session-id: s1\r\nset-cookie: a=b\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn http_events(events: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{events}", events.len())
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{events}",
+        events.len()
+    )
 }
 
 /// A server with the tools `search` (reads), `read_file` and `rm`; its answers count up.
@@ -61,9 +69,12 @@ fn tools(text: &str) -> String {
         Some("tools/list") => json!({ "jsonrpc": "2.0", "id": m["id"], "result": { "tools": [
             { "name": "search", "annotations": { "readOnlyHint": true } }, { "name": "read_file" }, { "name": "rm" },
         ], "nextCursor": "c" } }),
-        Some("tools/call") if m["params"]["arguments"]["fail"] == true =>
-            json!({ "jsonrpc": "2.0", "id": m["id"], "result": { "content": [], "isError": true } }),
-        _ => json!({ "jsonrpc": "2.0", "id": m["id"], "result": { "content": [{ "type": "text", "text": m.to_string() }] } }),
+        Some("tools/call") if m["params"]["arguments"]["fail"] == true => {
+            json!({ "jsonrpc": "2.0", "id": m["id"], "result": { "content": [], "isError": true } })
+        }
+        _ => {
+            json!({ "jsonrpc": "2.0", "id": m["id"], "result": { "content": [{ "type": "text", "text": m.to_string() }] } })
+        }
     };
     match &body {
         Value::Array(all) => http_json(&all.iter().map(one).collect()),
@@ -77,7 +88,10 @@ fn route(url: &str, rest: &str) -> McpRoute {
 
 fn open(config: &McpRoute, clock: &Clock) -> Mcp {
     let keys = BTreeMap::from([("docs".to_owned(), Secret::new("sk-canary".to_owned()))]);
-    Mcp::compile(config, &keys, Arc::new(State::new(config, clock)), Fetcher::new()).map_err(|f| panic!("{f:?}")).ok().unwrap()
+    Mcp::compile(config, &keys, Arc::new(State::new(config, clock)), Fetcher::new())
+        .map_err(|f| panic!("{f:?}"))
+        .ok()
+        .unwrap()
 }
 
 async fn post(mcp: &Mcp, tenant: &str, body: &Value) -> (StatusCode, Value, Asked) {
@@ -145,7 +159,8 @@ async fn a_call_that_hides_its_tool_is_refused() {
     let (url, seen) = server(tools).await;
     let mcp = open(&route(&url, "tools: { allow: [search] }"), &Clock::system());
     for params in [json!({ "name": ["rm"] }), json!([{ "name": "rm" }]), json!(null), json!({ "Name": "rm" })] {
-        let (_, answer, _) = post(&mcp, "t", &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params })).await;
+        let (_, answer, _) =
+            post(&mcp, "t", &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params })).await;
         assert_eq!(answer["error"]["code"], -32602, "{params}");
     }
     let twice = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","name":"rm"}}"#;
@@ -164,11 +179,9 @@ async fn fields_that_repeat_the_message_must_say_the_same() {
     let (url, seen) = server(tools).await;
     let mcp = open(&route(&url, ""), &Clock::system());
     let server = mcp.servers["docs"].clone();
-    for (method, name, passes) in [
-        ("tools/call", "=?base64?c8Op?=", true),
-        ("tools/call", "rm", false),
-        ("tools/list", "=?base64?c8Op?=", false),
-    ] {
+    for (method, name, passes) in
+        [("tools/call", "=?base64?c8Op?=", true), ("tools/call", "rm", false), ("tools/list", "=?base64?c8Op?=", false)]
+    {
         let mut headers = HeaderMap::new();
         headers.insert(METHOD, method.parse().unwrap());
         headers.insert(NAME, name.parse().unwrap());
@@ -184,7 +197,9 @@ async fn fields_that_repeat_the_message_must_say_the_same() {
 
 #[tokio::test]
 async fn a_question_back_is_not_kept() {
-    let (url, seen) = server(|_| http_json(&json!({ "jsonrpc": "2.0", "id": 7, "result": { "resultType": "input_required" } }))).await;
+    let (url, seen) =
+        server(|_| http_json(&json!({ "jsonrpc": "2.0", "id": 7, "result": { "resultType": "input_required" } })))
+            .await;
     let mut config = route(&url, "");
     config.cache = serde_yaml::from_str("{ tools: { search: 60s } }").unwrap();
     let mcp = open(&config, &Clock::system());
@@ -223,73 +238,10 @@ async fn the_server_gets_the_gateways_credentials_and_never_the_clients() {
     assert!(text.contains("accept: application/json, text/event-stream\r\n"));
     let config = route(&url, "auth: passthrough");
     let mcp = Mcp::compile(&config, &BTreeMap::new(), Arc::new(State::new(&config, &Clock::system())), Fetcher::new());
-    post(&mcp.map_err(|f| panic!("{f:?}")).ok().unwrap(), "t", &json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" })).await;
+    post(&mcp.map_err(|f| panic!("{f:?}")).ok().unwrap(), "t", &json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" }))
+        .await;
     let text = seen.lock().unwrap()[1].to_ascii_lowercase();
     assert!(text.contains("authorization: bearer client-canary\r\n") && !text.contains("cookie"), "{text}");
-}
-
-#[tokio::test]
-async fn results_are_kept_by_tool_arguments_and_tenant() {
-    let (url, seen) = server(tools).await;
-    let mut config = route(&url, "tools: { deny: [rm] }");
-    config.cache = serde_yaml::from_str("{ tools: { read_file: 60s } }").unwrap();
-    let clock = Clock::manual();
-    let mcp = open(&config, &clock);
-    let count = || seen.lock().unwrap().len();
-    let (_, first, _) = post(&mcp, "t", &call("read_file", json!({ "a": 1, "b": 2 }))).await;
-    let mut again = call("read_file", json!({ "b": 2, "a": 1 }));
-    again["id"] = json!("other");
-    again["params"]["_meta"] = json!({ "progressToken": 3 });
-    let (_, hit, asked) = post(&mcp, "t", &again).await;
-    assert_eq!((count(), results(&asked)), (1, vec!["cached"]));
-    assert_eq!((&hit["id"], &hit["result"]), (&json!("other"), &first["result"]));
-    post(&mcp, "u", &again).await;
-    assert_eq!(count(), 2, "another tenant");
-    post(&mcp, "t", &call("read_file", json!({ "a": 2 }))).await;
-    post(&mcp, "t", &call("search", json!({ "a": 1 }))).await;
-    post(&mcp, "t", &call("search", json!({ "a": 1 }))).await;
-    assert_eq!(count(), 5, "other arguments, and a tool whose results are not kept");
-    clock.advance(Duration::from_secs(61));
-    post(&mcp, "t", &again).await;
-    assert_eq!(count(), 6, "the time is over");
-    let failing = call("read_file", json!({ "fail": true }));
-    let (_, _, asked) = post(&mcp, "t", &failing).await;
-    assert_eq!(results(&asked), ["tool_error"]);
-    post(&mcp, "t", &failing).await;
-    assert_eq!(count(), 8, "errors are not kept");
-}
-
-#[tokio::test]
-async fn tools_that_their_server_calls_read_only_can_be_kept_too() {
-    let (url, seen) = server(tools).await;
-    let mut config = route(&url, "");
-    config.cache = serde_yaml::from_str("{ read_only: 60s }").unwrap();
-    let mcp = open(&config, &Clock::system());
-    post(&mcp, "t", &call("search", json!({}))).await;
-    post(&mcp, "t", &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await;
-    for tool in ["search", "search", "rm", "rm"] {
-        post(&mcp, "t", &call(tool, json!({}))).await;
-    }
-    assert_eq!(seen.lock().unwrap().len(), 5, "only the second search after the list was known");
-}
-
-#[tokio::test]
-async fn a_tenant_has_its_own_number_of_calls() {
-    let (url, seen) = server(tools).await;
-    let mut config = route(&url, "");
-    config.rate_limit = Some(McpRateLimit { calls: 2, per: Dur::secs(60) });
-    let clock = Clock::manual();
-    let mcp = open(&config, &clock);
-    for expected in ["ok", "ok", "rate_limited"] {
-        assert_eq!(results(&post(&mcp, "t", &call("rm", json!({}))).await.2), [expected]);
-    }
-    assert_eq!(results(&post(&mcp, "u", &call("rm", json!({}))).await.2), ["ok"]);
-    clock.advance(Duration::from_secs(30));
-    for expected in ["ok", "rate_limited"] {
-        let (_, answer, asked) = post(&mcp, "t", &call("rm", json!({}))).await;
-        assert_eq!(results(&asked), [expected], "{answer}");
-    }
-    assert_eq!(seen.lock().unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -314,7 +266,10 @@ async fn a_stream_is_filtered_and_its_result_kept() {
         String::from_utf8(body_of(mcp.answer(&server, asking, &record).await).await).unwrap()
     };
     let list = ask(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await;
-    assert!(list.starts_with("id: 9\nevent: message\ndata: {") && !list.contains("rm") && list.contains("search"), "{list}");
+    assert!(
+        list.starts_with("id: 9\nevent: message\ndata: {") && !list.contains("rm") && list.contains("search"),
+        "{list}"
+    );
     let first = ask(call("search", json!({}))).await;
     assert!(first.starts_with("id: 1\r\ndata: {") && first.contains(": ping\n\n") && first.contains("done"), "{first}");
     let second = ask(call("search", json!({}))).await;
@@ -349,7 +304,9 @@ async fn what_a_server_does_wrong_is_told_and_never_passed_unseen() {
     let server = mcp.servers["docs"].clone();
     let headers = HeaderMap::new();
     let asking = Asking { method: &Method::GET, headers: &headers, body: Bytes::new(), tenant: "t" };
-    let crate::base::reply::Body::Stream(mut s) = mcp.answer(&server, asking, &Arc::default()).await.body else { panic!() };
+    let crate::base::reply::Body::Stream(mut s) = mcp.answer(&server, asking, &Arc::default()).await.body else {
+        panic!()
+    };
     assert!(s.next().await.unwrap().is_err());
 }
 
@@ -389,6 +346,14 @@ fn faults_are_named_with_their_places() {
     let state = Arc::new(State::new(&config, &Clock::system()));
     let faults = Mcp::compile(&config, &BTreeMap::new(), state, Fetcher::new()).err().unwrap();
     let paths: Vec<&str> = faults.iter().map(|f| f.path.as_str()).collect();
-    let expected = ["rate_limit", "cache", "max_answer", "servers.a.url", "servers.a.headers.a b", "servers.a.tools.allow[0]", "servers.a.timeouts"];
+    let expected = [
+        "rate_limit",
+        "cache",
+        "max_answer",
+        "servers.a.url",
+        "servers.a.headers.a b",
+        "servers.a.tools.allow[0]",
+        "servers.a.timeouts",
+    ];
     assert_eq!(paths, expected);
 }
