@@ -177,6 +177,14 @@ async fn pass(s: &Station<'_>, called: Called, session: &mut Session, (ctx, byte
     }
 }
 
+/// An error met while reading from the client: a body that ends too soon is a client that left.
+fn of_client(e: Box<Error>) -> Box<Error> {
+    if e.etype().as_str() == "PrematureBodyEnd" {
+        return Error::explain(ErrorType::ConnectionClosed, "the body ended too soon").into_down();
+    }
+    e.into_down()
+}
+
 fn left(gone: Box<Error>, ctx: &mut Ctx) -> Box<Error> {
     ctx.reason = "client_gone";
     ctx.source = crate::base::source::Source::Gateway;
@@ -205,7 +213,8 @@ impl Coming {
 
     /// The next piece, or `None` at the end.
     async fn next(&mut self, session: &mut Session) -> pingora::Result<Result<Option<Bytes>, AiError>> {
-        let Some(piece) = super::ai::next_piece(session, self.pause).await? else { return Ok(Ok(None)) };
+        let read = super::ai::next_piece(session, self.pause).await.map_err(of_client);
+        let Some(piece) = read? else { return Ok(Ok(None)) };
         match self.left.checked_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX)) {
             Some(left) => {
                 self.left = left;

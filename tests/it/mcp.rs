@@ -163,7 +163,7 @@ async fn faults_of_the_section_are_named() {
         ("auth: passthrough", "auth: { bearer: \"env:NO_SUCH_VARIABLE_1\" }", "routes[0].mcp.servers.two.auth.bearer"),
         ("calls: 1", "calls: 0", "routes[0].mcp.rate_limit"),
         ("policy: true", "upstream: x", "upstream and mcp at once"),
-        ("policy: true", "compress: true, tools: x", "tools"),
+        ("policy: true", "compress: true\n    tools: x", "tools"),
     ] {
         let yaml = SCRIPTED.replacen(from, to, 1);
         let setup = Setup::new(&yaml).put("ORIGIN", "127.0.0.1:1").file("policy.rhai", SCRIPT);

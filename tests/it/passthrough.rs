@@ -372,7 +372,11 @@ async fn a_model_named_again_in_the_rest_ends_the_upload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_of_the_section_are_named() {
     for (from, to, told) in [
-        ("provider: an", "provider: am", "ai.passthrough.provider: there is no provider \"am\"; did you mean \"an\"?"),
+        (
+            "files], provider: an",
+            "files], provider: am",
+            "ai.passthrough.provider: there is no provider \"am\"; did you mean \"an\"?",
+        ),
         ("message_batches, files", "batches", "providers of the dialect anthropic have no \"batches\""),
         (", provider: an }", " }", "names no model: say which provider has it"),
         ("endpoints: [images] }", "endpoints: [images], provider: oa }", "has no effect"),
