@@ -37,7 +37,7 @@ pub async fn answer(mcp: &Mcp, session: &mut Session, ctx: &mut Ctx) -> pingora:
         let text = format!("the message is larger than the limit of {bytes_max} bytes (max_body)\n");
         return Ok(Reply::text(StatusCode::PAYLOAD_TOO_LARGE, Source::Gateway, text).because("body_too_large"));
     };
-    let tenant = tenant(ctx, &headers);
+    let tenant = tenant(ctx, session.req_header());
     let record = Arc::new(Record::default());
     ctx.mcp = Some(Arc::clone(&record));
     let asking = Asking { method: &method, headers: &headers, body, tenant: &tenant };

@@ -102,8 +102,8 @@ pub fn at(method: &Method, path: &str, query: Option<&str>) -> Place {
         return methods.first().cloned().map_or(Place::None, Place::Method);
     }
     let mut path = format!("/{end}");
-    // The query of a realtime session is made anew with the model's name.
-    for (i, pair) in query.into_iter().flat_map(known).enumerate().filter(|_| *name != Name::Realtime) {
+    // Where a model is named the query says nothing; that of a realtime session is made anew.
+    for (i, pair) in query.into_iter().flat_map(known).enumerate().filter(|_| *asks == Asks::Nothing) {
         path.push(if i == 0 { '?' } else { '&' });
         path.push_str(pair);
     }

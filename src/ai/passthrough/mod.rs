@@ -12,7 +12,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use super::call::{Attempt, CallRecord};
+use super::call::{Attempt, CallRecord, Try, Watch};
 use super::catalog::{Catalog, Fault, Model, Peer, unknown};
 use super::dialect::Dialect;
 use super::error::AiError;
@@ -21,17 +21,18 @@ use super::prompt::Operation;
 use super::provider::forwarded;
 use super::settle::{Files, Settle};
 use super::verdict::{Failure, refused, returned, unreachable, unsupported};
-use super::{AiDirectives, Context, Gateway, MODEL_CHARS_MAX, Watch, close};
+use super::{AiDirectives, Context, Gateway, MODEL_CHARS_MAX, close};
 use crate::base::reply::{Body, Chunks, Reply};
 use crate::base::source::Source;
-use crate::config::ai::AiRoute;
 use crate::config::ai::passthrough::{Endpoint, Passthrough};
+use crate::config::ai::{AiRoute, FallbackOn};
 use crate::fetch::{Fetched, Upload};
 use bill::Tap;
 use endpoint::{Asks, Called};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use look::Seen;
 use relay::Relay;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,9 +61,15 @@ pub struct Passing {
 fn has(dialect: Dialect, endpoint: Endpoint) -> bool {
     match endpoint {
         Endpoint::MessageBatches => dialect == Dialect::Anthropic,
-        Endpoint::Files => matches!(dialect, Dialect::Openai | Dialect::Anthropic),
-        _ => dialect == Dialect::Openai,
+        Endpoint::Files => matches!(dialect, Dialect::Openai | Dialect::Responses | Dialect::Anthropic),
+        _ => matches!(dialect, Dialect::Openai | Dialect::Responses),
     }
+}
+
+/// Whether another model may be asked after this failure.
+fn passes_on(failure: &Failure, route: &AiRoute) -> bool {
+    let wanted = |name| route.fallback_on.as_ref().map_or(name != FallbackOn::ContentFilter, |l| l.contains(&name));
+    failure.cause.name().is_some_and(wanted)
 }
 
 /// Checks a route's `passthrough:`; the fault is relative to the route's `ai:` block.
@@ -197,11 +204,12 @@ impl Gateway {
             if outcome != "ok" {
                 tracing::warn!(model = name, provider, outcome, seconds, "call passed on in vain");
             }
-            let attempt = Attempt { model: name, provider, tier: None, outcome, status, retry_after, seconds };
+            let attempt =
+                Attempt { model: name, provider, tier: None, kind: Try::Turn, outcome, status, retry_after, seconds };
             record.note(|c| c.attempts.push(attempt));
             match answered {
                 Ok(fetched) => return Ok((fetched, model.clone(), asked)),
-                Err(failure) if failure.next => last = failure,
+                Err(failure) if passes_on(&failure, &context.options) => last = failure,
                 Err(failure) => return Err(failure),
             }
         }
@@ -213,15 +221,20 @@ impl Gateway {
         let peer = Peer { model, dialect };
         let headers = request_headers(peer, passing, &context.headers);
         let head = passing.seen.head_for(&model.upstream);
-        let (endpoint, path, method) = (&model.provider.endpoint, &passing.called.path, passing.method.clone());
+        let (endpoint, method) = (&model.provider.endpoint, passing.method.clone());
+        let path = Cow::Borrowed(passing.called.path.as_str());
+        let path = match passing.called.asks {
+            Asks::Model => model.provider.variety.path(path, &model.upstream),
+            Asks::Nothing => path,
+        };
         let sent = match passing.rest.take() {
-            None => self.fetcher.send(endpoint, method, path, headers, head).await,
+            None => self.fetcher.send(endpoint, method, &path, headers, head).await,
             Some(rest) => {
                 let grown = u64::try_from(head.len()).unwrap_or(u64::MAX);
                 let before = u64::try_from(passing.seen.head.len()).unwrap_or(u64::MAX);
                 let length = passing.length.and_then(|l| l.checked_sub(before)?.checked_add(grown));
                 let chunks = Box::new(Joined { head: Some(head), rest });
-                self.fetcher.send_streaming(endpoint, method, path, headers, Upload { chunks, length }).await
+                self.fetcher.send_streaming(endpoint, method, &path, headers, Upload { chunks, length }).await
             }
         };
         let fetched = sent.map_err(|e| unreachable(model, &e))?;
@@ -243,7 +256,7 @@ impl Gateway {
         let tier = record.read().tier;
         let (record, clock) = (record.clone(), self.clock.clone());
         let files = Files::default();
-        let settle = Settle { record, files, model, dialect, tier, stand_in: false, clock, started, asked };
+        let settle = Settle { record, files, model, dialect, tier, stand_in: false, clock, started, asked, pass: None };
         let mut reply = Reply::new(fetched.status, Source::Provider).because("passthrough");
         reply.headers = returned(&fetched.headers);
         for name in RETURNED {
