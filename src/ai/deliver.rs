@@ -50,16 +50,7 @@ impl Run<'_> {
 
     /// The refusal after the last try.
     pub(super) fn give_up(&self, failure: Failure) -> Reply {
-        let reply = match *failure.passed {
-            Ok(mut passed) => {
-                let headers = std::mem::take(&mut passed.headers);
-                let (status, body) = passed.told(self.prompt.dialect);
-                let mut reply = Reply::full(status, Source::Provider, "application/json", body);
-                reply.headers.extend(headers);
-                reply.because(failure.reason)
-            }
-            Err(error) => error.reply(self.prompt.dialect),
-        };
+        let reply = failure.told(self.prompt.dialect);
         dress(reply, &self.record.read(), None)
     }
 

@@ -35,6 +35,9 @@ pub enum AiError {
         "no AI endpoint at {0}; there are /chat/completions, /completions, /responses, /messages, /messages/count_tokens, /embeddings, /models and /models/{{model}}:generateContent, :streamGenerateContent and :countTokens under this route"
     )]
     NoEndpoint(String),
+    /// An endpoint that the route does not open.
+    #[error("the endpoint {0:?} is not open on this route (ai.passthrough.endpoints)")]
+    EndpointClosed(&'static str),
     /// The right path with the wrong method.
     #[error("this endpoint takes {allowed}")]
     Method {
@@ -86,6 +89,7 @@ impl AiError {
             AiError::TooLarge { .. } => "body_too_large",
             AiError::NoModel(_) => "model_not_found",
             AiError::NoEndpoint(_) => "no_endpoint",
+            AiError::EndpointClosed(_) => "endpoint_closed",
             AiError::Method { .. } => "method_not_allowed",
             AiError::Provider { reason, .. } | AiError::Guard { reason, .. } => reason,
             AiError::Resting { .. } => "models_resting",
@@ -97,7 +101,7 @@ impl AiError {
         match self {
             AiError::Invalid { .. } => StatusCode::BAD_REQUEST,
             AiError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            AiError::NoModel(_) | AiError::NoEndpoint(_) => StatusCode::NOT_FOUND,
+            AiError::NoModel(_) | AiError::NoEndpoint(_) | AiError::EndpointClosed(_) => StatusCode::NOT_FOUND,
             AiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             AiError::Provider { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,
             AiError::Provider { .. } => StatusCode::BAD_GATEWAY,

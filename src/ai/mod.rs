@@ -4,7 +4,6 @@
 
 pub mod adapter;
 pub mod call;
-mod canon;
 pub mod catalog;
 pub mod collapse;
 mod compat;
@@ -23,6 +22,7 @@ pub mod headers;
 mod json;
 mod key;
 mod models;
+pub mod passthrough;
 pub mod price;
 pub mod prompt;
 mod provider;
@@ -35,7 +35,6 @@ pub mod seam;
 pub mod semantic;
 mod settle;
 mod sign;
-mod sse;
 mod stream;
 pub mod usage;
 pub mod vector;
@@ -48,8 +47,10 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use crate::base::canonical_json as canon;
 use crate::base::clock::Clock;
 use crate::base::reply::{Body, Reply};
+use crate::base::sse;
 use crate::config::ai::{Ai, AiRoute};
 use crate::fetch::Fetcher;
 use call::{CacheOutcome, Call, CallRecord, Ending, Watch};

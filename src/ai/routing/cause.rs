@@ -138,6 +138,7 @@ pub fn of_fetch(e: &FetchError) -> Cause {
         FetchError::Timeout(_) => Cause::Timeout,
         FetchError::Protocol(_) | FetchError::TooLarge { .. } => Cause::BadAnswer,
         FetchError::Request(_) => Cause::Unsupported,
+        FetchError::Body(_) => Cause::Request,
     }
 }
 

@@ -4,6 +4,7 @@ mod cache;
 mod compat;
 pub mod guard;
 mod model;
+pub mod passthrough;
 mod provider;
 mod routing;
 
@@ -96,6 +97,9 @@ pub struct AiRoute {
     /// Model and tier names that clients of this route may ask for; empty means all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Endpoints that pass through: images, audio, files and others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passthrough: Option<passthrough::Passthrough>,
     /// The failures after which another model is asked; all but `content_filter` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_on: Option<Vec<FallbackOn>>,
