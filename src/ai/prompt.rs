@@ -220,9 +220,8 @@ impl Prompt {
     /// The same request with some of its bytes replaced. What stood in the path stays.
     pub(super) fn edited(&self, edits: Vec<Edit>) -> Result<Prompt, AiError> {
         let body = splice(self.text(), edits);
-        let mut new = parse(self.operation, body.into(), usize::MAX)?;
-        (new.dialect, new.facts.stream) = (self.dialect, self.facts.stream);
-        new.facts.model.clone_from(&self.facts.model);
+        let mut new = parse_at(self.operation, Some(self.facts.model.clone()), body.into(), usize::MAX)?;
+        new.dialect = self.dialect;
         Ok(new)
     }
 

@@ -4,7 +4,7 @@ use super::call::CallRecord;
 use super::catalog::Model;
 use super::error::AiError;
 use super::guard::report::Report;
-use super::guard::{GuardSet, Guarded};
+use super::guard::{GUARD_FAILED, GuardSet, Guarded};
 use super::prompt::{Operation, Prompt};
 use super::provider::Opened;
 use super::verdict::{Failure, garbage, withheld};
@@ -47,6 +47,17 @@ impl Gateway {
         }
     }
 
+    /// What passes unread cannot be looked at: where there are guards it is refused.
+    pub(super) fn unguarded(&self, directives: &AiDirectives, context: &Context) -> Result<(), AiError> {
+        match self.guards_of(directives, context)? {
+            None => Ok(()),
+            Some(_) => {
+                let message = "this endpoint passes unread, and the guards of the call could not look at it".to_owned();
+                Err(AiError::Guard { message, reason: GUARD_FAILED, status: StatusCode::FORBIDDEN })
+            }
+        }
+    }
+
     /// The guards of a call. A choice of the script's that the route does not allow refuses the call: to go on under
     /// other guards than those meant would be worse.
     fn guards_of(&self, directives: &AiDirectives, context: &Context) -> Result<Option<&Arc<GuardSet>>, AiError> {
@@ -74,7 +85,8 @@ impl Run<'_> {
     /// A complete answer after its guards: as JSON for the caches, as bytes for the client. A withheld answer is billed
     /// like any other.
     pub(super) fn judged(&self, opened: Opened, model: &Model) -> Result<Opened, Failure> {
-        let texts = !matches!(self.prompt.operation, Operation::Embeddings | Operation::CountTokens);
+        let operation = self.prompt.operation;
+        let texts = operation != Operation::Embeddings && !operation.is_count();
         let guarded = self.guarded.as_ref().filter(|g| texts && g.watches_answers());
         let (guarded, headers, mut body, json, usage, dropped) = match (guarded, opened) {
             (Some(guarded), Opened::Whole { headers, body, json, usage, dropped }) => {
@@ -83,8 +95,8 @@ impl Run<'_> {
             (_, opened) => return Ok(opened),
         };
         let (stored, shown) = guarded.whole(&json).map_err(|denied| {
-            let cost = usage.as_ref().zip(model.rate).map(|(u, rate)| rate.cost(u));
-            self.record.note(|c| (c.usage, c.cost, c.guard) = (usage, cost, guarded.report()));
+            self.record.lose(model, usage);
+            self.record.note(|c| c.guard = guarded.report());
             withheld(denied.of_answer(), denied.retry)
         })?;
         if shown != json {

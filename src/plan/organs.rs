@@ -117,6 +117,10 @@ impl Organs {
                 faults.push(Fault::at(key, unknown("guards", name, guards())));
             }
         }
+        if r.guards.is_some() && r.passthrough.is_some() {
+            let message = "what passthrough opens goes by unread; open it on a route without guards";
+            faults.push(Fault::at("guards", message));
+        }
         if let Some(name) = &r.cache
             && !c.ai.caches.contains_key(name)
         {

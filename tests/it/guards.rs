@@ -20,11 +20,13 @@ ai:
     lax: { pii: { action: redact, kinds: [email] } }
 policy: { script: policy.rhai }
 routes:
+  - { match: { path: /unread/* }, ai: { passthrough: { endpoints: [moderations] } }, policy: true }
   - { match: { path: /v1/* }, ai: { tier: cheap, cache: exact, guards: strict, guards_allowed: [lax] }, policy: true }
 ";
 
 const SCRIPT: &str = r#"
 fn on_prompt(req, prompt) {
+    if req.path.starts_with("/unread/") { return next().guard("strict"); }
     if prompt.text.starts_with("count") { return deny(418, `${pii_find(prompt.text).email} ${pii_redact(prompt.text)}`); }
     if prompt.text.starts_with("score") { return deny(418, if injection_score(prompt.text) > 0.6 { "high" } else { "low" }); }
     if prompt.text.starts_with("lax") { return next().guard("lax"); }
@@ -103,10 +105,19 @@ async fn a_script_sees_with_the_guards_eyes_and_chooses_among_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_guards_cannot_read_is_refused() {
+    let llm = Llm::echo().await;
+    let edge = edge(&llm).await;
+    let seen = edge.post("/unread/v1/moderations", &[], &json!({ "model": "small", "input": "hi" })).await;
+    assert_eq!((seen.status, seen.json()["error"]["code"].as_str()), (403, Some("guard_failed")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn faults_of_guards_name_their_place() {
     let cases = [
-        ("guards: strict,", "guards: strct,", "routes[0].ai.guards: no guards \"strct\"; did you mean \"strict\"?"),
-        ("guards_allowed: [lax]", "guards_allowed: [lx]", "routes[0].ai.guards_allowed[0]: no guards \"lx\""),
+        ("guards: strict,", "guards: strct,", "routes[1].ai.guards: no guards \"strct\"; did you mean \"strict\"?"),
+        ("guards_allowed: [lax]", "guards_allowed: [lx]", "routes[1].ai.guards_allowed[0]: no guards \"lx\""),
+        ("[lax] }", "[lax], passthrough: { endpoints: [images] } }", "routes[1].ai.guards: what passthrough opens"),
         ("words.txt", "missing.txt", "ai.guards.strict.deny.words_file: cannot read"),
         ("injection: {}", "injection: { threshold: 2.0 }", "ai.guards.strict.injection.threshold: must be above"),
     ];

@@ -150,6 +150,7 @@ impl Gateway {
     ) -> Result<Vec<Arc<Model>>, AiError> {
         let endpoint = passing.called.name;
         let open = open(&context.options, endpoint)?;
+        self.unguarded(directives, context)?;
         if passing.called.asks == Asks::Nothing {
             let bare = open.provider.as_ref().and_then(|name| self.catalog.bare(name));
             return bare.map(|m| vec![m.clone()]).ok_or(AiError::EndpointClosed(endpoint.as_str()));

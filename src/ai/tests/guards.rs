@@ -1,6 +1,7 @@
 //! Guards in the pipeline: what providers get, what caches hold, what clients see, how withheld answers end.
 
 use super::super::guard::GuardSet;
+use super::crossing::{ask, mixed};
 use super::*;
 use crate::config::ai::guard::Guards;
 use serde_json::{Value, json};
@@ -102,6 +103,27 @@ async fn streams_give_values_back_and_redact_what_the_model_says() {
     assert_eq!((again.source, p.calls()), (Source::AiExact, 1));
 }
 
+/// The model of Google's requests stands in their path; it must still be there when the body has been edited.
+#[tokio::test]
+async fn clients_of_gemini_and_of_responses_are_masked_too() {
+    let told = json!({ "candidates": [{ "index": 0, "finishReason": "STOP",
+        "content": { "role": "model", "parts": [{ "text": "Hello <EMAIL_1>" }] } }],
+        "usageMetadata": { "promptTokenCount": 1, "candidatesTokenCount": 1 }, "modelVersion": "up-g" });
+    let p = Provider::start([json_reply(200, &told.to_string())]).await;
+    let w = guarded(mixed(&p), MASK);
+    for (operation, model, body) in [
+        (Operation::Generate, Some("gem"), json!({ "contents": [{ "parts": [{ "text": "greet kim@x.example" }] }] })),
+        (Operation::Responses, None, json!({ "model": "gem", "input": "greet kim@x.example" })),
+    ] {
+        let model = model.map(str::to_owned);
+        let prompt = prompt::parse_at(operation, model, body.to_string().into(), 1 << 20).unwrap();
+        let seen = ask(&w, prompt).await;
+        assert!(seen.status == 200 && seen.text.contains("Hello kim@x.example"), "{}", seen.text);
+        let sent = p.seen().last().unwrap().clone();
+        assert!(sent.contains("greet <EMAIL_1>") && !sent.contains("kim@"), "{sent}");
+    }
+}
+
 #[tokio::test]
 async fn followers_of_a_call_in_flight_get_their_own_values() {
     let gate = Arc::new(Notify::new());
@@ -149,7 +171,7 @@ async fn a_withheld_answer_is_an_error_and_is_not_kept() {
         let seen = w.ask(&ask_with("auto", "what is it?", "")).await;
         assert_eq!((seen.status, seen.json()["error"]["code"].as_str().unwrap()), (403, "word_denied"));
         assert_eq!((p.calls(), seen.call.stored), (calls, false));
-        assert_eq!(seen.call.usage.unwrap().output(), 2, "it is billed all the same");
+        assert_eq!(seen.call.lost[0].usage.output(), 2, "it is billed all the same");
     }
     let (w, p) = small_world([stream_of(&["It is called ", "Zeph", "yr", ", and ", "more"])]).await;
     let w = guarded(w, strict);
