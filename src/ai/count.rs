@@ -1,7 +1,8 @@
-//! `POST /v1/messages/count_tokens`: the count of a provider that has such an endpoint, else an estimate that says so.
+//! `POST /v1/messages/count_tokens` and Gemini's `:countTokens`: the count of a provider that has such an endpoint, else an estimate that says so.
 
 use super::catalog::Model;
 use super::prompt::{Operation, Prompt};
+use super::routing::cause::Cause;
 use super::settle::Files;
 use super::verdict::Failure;
 use super::{Run, dress};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 /// The field that marks an estimate.
 const ESTIMATED: HeaderName = HeaderName::from_static("x-sluicegate-estimated");
 /// Bytes of text to a token: what English prose has on average with the tokenizers of the large providers.
-const BYTES_PER_TOKEN: u64 = 4;
+pub(super) const BYTES_PER_TOKEN: u64 = 4;
 /// What a role and its markers take.
 const TOKENS_PER_MESSAGE: u64 = 4;
 /// What an image takes at the size to which providers scale large ones.
@@ -27,20 +28,21 @@ impl Run<'_> {
     pub(super) async fn count(self) -> Reply {
         let models = self.choice.first.models.iter();
         let own = |m: &Arc<Model>| m.peer(self.prompt.dialect).dialect.wire();
-        let counts = models.filter(|m| own(m).path(Operation::CountTokens, "", false).is_some()).count();
+        let counts = models.filter(|m| own(m).path(self.prompt.operation, "", false).is_some()).count();
         if counts == 0 {
             return self.estimate();
         }
         match self.reach().await {
             Ok(reached) => self.deliver(reached, Files::default()),
-            Err(Failure { next: true, .. }) => self.estimate(),
+            Err(Failure { cause, .. }) if cause != Cause::Request => self.estimate(),
             Err(failure) => self.give_up(failure),
         }
     }
 
     fn estimate(&self) -> Reply {
-        let reply = Reply::json(StatusCode::OK, Source::Gateway, &json!({ "input_tokens": tokens(self.prompt) }));
-        dress(reply.because("estimate").with(ESTIMATED, "input_tokens"), &self.record.read(), None)
+        let member = if self.prompt.operation == Operation::CountContents { "totalTokens" } else { "input_tokens" };
+        let reply = Reply::json(StatusCode::OK, Source::Gateway, &json!({ member: tokens(self.prompt) }));
+        dress(reply.because("estimate").with(ESTIMATED, member), &self.record.read(), None)
     }
 }
 
@@ -48,7 +50,7 @@ impl Run<'_> {
 pub fn tokens(prompt: &Prompt) -> u64 {
     let fields = &prompt.fields;
     let (mut bytes, mut images) = (0, 0);
-    for name in ["system", "messages", "tools"] {
+    for name in ["system", "messages", "systemInstruction", "system_instruction", "contents", "tools"] {
         if let Some(value) = fields.get(name) {
             weigh(value, DEPTH_MAX, (&mut bytes, &mut images));
         }
@@ -66,6 +68,7 @@ fn weigh(value: &Value, depth: usize, (bytes, images): (&mut u64, &mut u64)) {
         Value::String(text) => *bytes += u64::try_from(text.len()).unwrap_or(0),
         Value::Array(all) => all.iter().for_each(|v| weigh(v, depth, (bytes, images))),
         Value::Object(all) if all.get("type").and_then(Value::as_str) == Some("image") => *images += 1,
+        Value::Object(all) if all.contains_key("inlineData") || all.contains_key("inline_data") => *images += 1,
         Value::Object(all) => {
             for (name, value) in all {
                 *bytes += u64::try_from(name.len()).unwrap_or(0);

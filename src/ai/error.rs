@@ -6,6 +6,7 @@ use crate::base::reply::Reply;
 use crate::base::source::Source;
 use http::{Method, StatusCode};
 use serde_json::json;
+use std::time::Duration;
 
 /// Why a model call was refused or failed. Messages never carry keys, header values or provider URLs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +32,7 @@ pub enum AiError {
     NoModel(String),
     /// A path that is no endpoint.
     #[error(
-        "no AI endpoint at {0}; there are /chat/completions, /completions, /responses, /messages, /messages/count_tokens, /embeddings and /models under this route"
+        "no AI endpoint at {0}; there are /chat/completions, /completions, /responses, /messages, /messages/count_tokens, /embeddings, /models and /models/{{model}}:generateContent, :streamGenerateContent and :countTokens under this route"
     )]
     NoEndpoint(String),
     /// The right path with the wrong method.
@@ -50,6 +51,16 @@ pub enum AiError {
         /// The reason of the last failure.
         reason: &'static str,
     },
+    /// Every model that may answer is left alone for a while.
+    #[error("{message}")]
+    Resting {
+        /// What was asked for.
+        message: String,
+        /// How long until the first may be asked again.
+        wait: Duration,
+        /// Whether its provider asked for the pause.
+        limited: bool,
+    },
 }
 
 impl AiError {
@@ -67,6 +78,7 @@ impl AiError {
             AiError::NoEndpoint(_) => "no_endpoint",
             AiError::Method { .. } => "method_not_allowed",
             AiError::Provider { reason, .. } => reason,
+            AiError::Resting { .. } => "models_resting",
         }
     }
 
@@ -79,6 +91,8 @@ impl AiError {
             AiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             AiError::Provider { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,
             AiError::Provider { .. } => StatusCode::BAD_GATEWAY,
+            AiError::Resting { limited: true, .. } => StatusCode::TOO_MANY_REQUESTS,
+            AiError::Resting { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -95,6 +109,10 @@ impl AiError {
         let reply = Reply::json(self.status(), Source::Gateway, &body).because(self.reason());
         match self {
             AiError::Method { allowed } => reply.with(http::header::ALLOW, allowed.as_str()),
+            AiError::Resting { wait, .. } => {
+                let seconds = wait.as_millis().div_ceil(1000).max(1);
+                reply.with(http::header::RETRY_AFTER, &seconds.to_string())
+            }
             _ => reply,
         }
     }

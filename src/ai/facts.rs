@@ -133,7 +133,9 @@ pub fn text_of(content: Option<&Value>) -> (String, usize) {
 /// The text of a text part.
 pub fn part_text(part: &Value) -> Option<&str> {
     match part.get("type").and_then(Value::as_str) {
-        Some("text" | "input_text" | "output_text") => part.get("text").and_then(Value::as_str),
+        Some("input_text" | "output_text") => part.get("text").and_then(Value::as_str),
+        // Gemini's parts have no type.
+        Some("text") | None if part.get("thought").is_none() => part.get("text").and_then(Value::as_str),
         _ => None,
     }
 }

@@ -60,7 +60,9 @@ pub fn partition(prompt: &Prompt, scope: &Scope<'_>) -> Key {
 fn without_text(message: &Value) -> Value {
     let Value::Object(fields) = message else { return message.clone() };
     let mut out: Map<String, Value> = fields.clone();
-    match out.get_mut("content") {
+    // Gemini's contents have parts in the place of a content.
+    let content = if out.contains_key("parts") { "parts" } else { "content" };
+    match out.get_mut(content) {
         Some(Value::String(s)) => s.clear(),
         Some(Value::Array(parts)) => {
             for part in parts.iter_mut().filter(|p| part_text(p).is_some()) {

@@ -68,7 +68,15 @@ fn uses_tools(message: &Value) -> bool {
     // Items of OpenAI's Responses other than what is said and thought are calls and what they returned.
     let kind = message.get("type").and_then(Value::as_str);
     let an_item = kind.is_some_and(|k| k != "message" && k != "reasoning");
+    let an_item = an_item || parts_of_tools(message);
     called || an_item || matches!(role, Some("tool" | "function")) || blocks_of_tools(message)
+}
+
+/// Gemini's calls and responses, in either of its spellings.
+fn parts_of_tools(message: &Value) -> bool {
+    let parts = message.get("parts").and_then(Value::as_array);
+    let mut names = parts.into_iter().flatten().filter_map(Value::as_object).flat_map(|p| p.keys());
+    names.any(|n| matches!(n.as_str(), "functionCall" | "function_call" | "functionResponse" | "function_response"))
 }
 
 /// Anthropic's `tool_use`, `tool_result`, `server_tool_use`, `web_search_tool_result` and whatever is like them.

@@ -7,6 +7,8 @@ use super::dialect::Dialect;
 use super::exact::{ExactCache, Stored};
 use super::filings::Filings;
 use super::key::Key;
+use super::routing::board::Pass;
+use super::routing::breaker::Went;
 use super::seam::{Answer, Ticket};
 use super::usage::Usage;
 use crate::base::clock::Clock;
@@ -47,6 +49,8 @@ pub struct Settle {
     pub started: Duration,
     /// When the provider was asked, on that clock.
     pub asked: Duration,
+    /// Where the model's health is kept.
+    pub pass: Option<Pass>,
 }
 
 impl Settle {
@@ -61,6 +65,7 @@ impl Settle {
     /// The answer is complete; `answer` is the whole JSON in the client's dialect, where it could be
     /// recorded.
     pub fn complete(mut self, usage: Option<Usage>, answer: Option<(&Value, Bytes)>) {
+        self.went(Went::Well);
         let now = self.clock.elapsed();
         let (usage, cost) = self.bill(usage);
         let files = std::mem::take(&mut self.files);
@@ -94,14 +99,16 @@ impl Settle {
 
     /// The answer broke off. `usage` is what the provider had told until then: it bills broken answers, too.
     pub fn fail(mut self, reason: &'static str, usage: Option<Usage>) {
+        self.went(Went::Badly);
         if let Some(lead) = self.files.lead.take() {
             lead.fail();
         }
         self.end(Ending::Failed(reason), usage);
     }
 
-    /// The client left; `usage` as for `fail`.
-    pub fn leave(self, usage: Option<Usage>) {
+    /// The client left; `usage` as for `fail`. The model answered as far as it was let.
+    pub fn leave(mut self, usage: Option<Usage>) {
+        self.went(Went::Well);
         self.end(Ending::ClientGone, usage);
     }
 
@@ -116,6 +123,12 @@ impl Settle {
     pub fn hands_over(&self) {
         if let Some(lead) = &self.files.lead {
             lead.hands_over();
+        }
+    }
+
+    fn went(&mut self, went: Went) {
+        if let Some(pass) = self.pass.take() {
+            pass.report(went);
         }
     }
 

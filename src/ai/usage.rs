@@ -102,6 +102,11 @@ impl Usage {
     /// From Gemini's `usageMetadata`: the prompt contains what was cached, thoughts stand beside the candidates, and
     /// what built-in tools read stands beside the prompt. `None` when it holds no counts.
     pub fn from_gemini(usage: &Value) -> Option<Usage> {
+        Usage::from_gemini_fields(usage.as_object()?)
+    }
+
+    /// The same from its members.
+    pub fn from_gemini_fields(usage: &Map<String, Value>) -> Option<Usage> {
         let count = |name: &str| usage.get(name).and_then(Value::as_u64);
         let audio = |name: &str| {
             let details = usage.get(name).and_then(Value::as_array).into_iter().flatten();
@@ -121,6 +126,28 @@ impl Usage {
             out_text: said - audio_out,
             out_reasoning: count("thoughtsTokenCount").unwrap_or(0),
             audio_out,
+            ..Usage::default()
+        })
+    }
+
+    /// From Bedrock's `usage`, whose counts of input are disjoint; how long what was written to the cache stays there is
+    /// told beside them. Thinking is not told apart. `None` when it holds no counts.
+    pub fn from_bedrock(usage: &Value) -> Option<Usage> {
+        let count = |of: &Value, name: &str| of.get(name).and_then(Value::as_u64);
+        let details = usage.get("cacheDetails").and_then(Value::as_array).into_iter().flatten();
+        let sum = |ttl: &str| {
+            let of = details.clone().filter(|d| d.get("ttl").and_then(Value::as_str) == Some(ttl));
+            of.filter_map(|d| count(d, "inputTokens")).fold(0, u64::saturating_add)
+        };
+        let (told_5m, told_1h) = (sum("5m"), sum("1h"));
+        let written = count(usage, "cacheWriteInputTokens").unwrap_or_else(|| told_5m.saturating_add(told_1h));
+        let cache_write_1h = told_1h.min(written);
+        Some(Usage {
+            uncached_in: count(usage, "inputTokens")?,
+            cache_read: count(usage, "cacheReadInputTokens").unwrap_or(0),
+            cache_write: written - cache_write_1h,
+            cache_write_1h,
+            out_text: count(usage, "outputTokens").unwrap_or(0),
             ..Usage::default()
         })
     }
@@ -167,6 +194,35 @@ impl Usage {
             "output_tokens": self.output(),
             "output_tokens_details": { "thinking_tokens": self.out_reasoning },
         })
+    }
+
+    /// As Gemini's clients read it: thoughts stand beside the candidates.
+    pub fn to_gemini(&self) -> Value {
+        let details = |all: u64, audio: u64| {
+            json!([
+                { "modality": "TEXT", "tokenCount": all.saturating_sub(audio) },
+                { "modality": "AUDIO", "tokenCount": audio },
+            ])
+        };
+        let said = self.out_text.saturating_add(self.audio_out);
+        let mut out = Map::new();
+        let mut set = |name: &str, value: Value| drop(out.insert(name.to_owned(), value));
+        set("promptTokenCount", self.input().into());
+        set("candidatesTokenCount", said.into());
+        set("totalTokenCount", self.input().saturating_add(self.output()).into());
+        if self.cache_read > 0 {
+            set("cachedContentTokenCount", self.cache_read.into());
+        }
+        if self.out_reasoning > 0 {
+            set("thoughtsTokenCount", self.out_reasoning.into());
+        }
+        if self.audio_in > 0 {
+            set("promptTokensDetails", details(self.input(), self.audio_in));
+        }
+        if self.audio_out > 0 {
+            set("candidatesTokensDetails", details(said, self.audio_out));
+        }
+        Value::Object(out)
     }
 
     /// Each kind's name in metrics and its count.

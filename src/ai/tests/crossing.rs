@@ -4,7 +4,7 @@ use super::super::dialect::Dialect;
 use super::*;
 use serde_json::{Value, json};
 
-fn mixed(p: &Provider) -> World {
+pub fn mixed(p: &Provider) -> World {
     let price = "{ input: 3, output: 15, cache_read: 0.3, cache_write: 3.75, cache_write_1h: 6 }";
     world_of(&format!(
         "
@@ -26,12 +26,12 @@ pub fn golden(dialect: Dialect, name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-fn messages(model: &str, more: &str) -> Prompt {
+pub fn messages(model: &str, more: &str) -> Prompt {
     let body = format!(r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
     prompt::parse(Operation::Messages, Bytes::from(body), 1 << 20).unwrap()
 }
 
-async fn ask(w: &World, prompt: Prompt) -> Seen {
+pub async fn ask(w: &World, prompt: Prompt) -> Seen {
     read(w.reply_as(prompt, &exact_only(), &w.context).await).await
 }
 
