@@ -85,7 +85,8 @@ fn requests_are_translated_as_the_tables_say() {
             let refused = path.to_str().unwrap().contains("request-refused");
             // Gemini and Bedrock take no picture by URL, Responses no text that ends an answer.
             let by_url = matches!(pair.1, Dialect::Gemini | Dialect::Bedrock) && text.contains("https://example.com/");
-            let stops = pair.1 == Dialect::Responses && (text.contains("\"stop\":") || text.contains("stop_sequences"));
+            let stops = pair.1 == Dialect::Responses
+                && (text.contains("\"stop\":") || ["stop_sequences", "stopSequences"].iter().any(|w| text.contains(w)));
             let free = FREE_ARGUMENTS.contains(&pair.1) && path.to_str().unwrap().contains("refused_arguments");
             assert_eq!(
                 got.get("refused").is_some(),

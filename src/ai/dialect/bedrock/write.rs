@@ -6,7 +6,7 @@ use super::super::chat::{
     Block, Dropped, Fields, Format, Media, Message, Outcome, Part, Reasoning, Request, Role, Unsupported, object, take,
     text_in,
 };
-use super::super::gemini::SIGNED;
+use super::super::signature::is_anthropics;
 use super::{Maker, tools};
 use crate::base::ids::{hex, sha256_parts};
 use base64::Engine;
@@ -149,7 +149,7 @@ impl Writer<'_> {
             Part::Text(text) => json!({ "text": text }),
             Part::Image(media) => json!({ "image": image(media)? }),
             Part::Document(media, title) => json!({ "document": self.document(media, title.as_deref())? }),
-            Part::Reasoning(text, Some(signature)) if !signature.starts_with(SIGNED) => {
+            Part::Reasoning(text, Some(signature)) if is_anthropics(signature) => {
                 json!({ "reasoningContent": { "reasoningText": { "text": text, "signature": signature } } })
             }
             // Bytes in base64; another provider's need not be.

@@ -19,7 +19,8 @@ pub fn request(r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Resul
     for m in r.turns() {
         message(&m, &mut input, dropped)?;
     }
-    let encrypted = r.reasoning.is_some() || input.iter().any(|i| i.get("encrypted_content").is_some());
+    let reasoning = r.reasoning.as_ref().and_then(|how| reasoning(how, dropped));
+    let encrypted = reasoning.is_some() || input.iter().any(|i| i.get("encrypted_content").is_some());
     let mut out = object([("model", target.model.into())]);
     let mut set = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -41,7 +42,7 @@ pub fn request(r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Resul
     }
     let mut rest = shared(&r.rest, dropped);
     set("text", text(r.format.as_ref(), rest.shift_remove("verbosity")));
-    set("reasoning", r.reasoning.as_ref().and_then(|how| reasoning(how, dropped)));
+    set("reasoning", reasoning);
     set("include", encrypted.then(|| json!(["reasoning.encrypted_content"])));
     set("store", Some(false.into()));
     set("safety_identifier", r.user.clone().map(Value::from));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Client to provider.
-pub const REQUESTS: [(Dialect, Dialect); 15] = [
+pub const REQUESTS: [(Dialect, Dialect); 17] = [
     (Dialect::Openai, Dialect::Anthropic),
     (Dialect::Anthropic, Dialect::Openai),
     (Dialect::Openai, Dialect::Gemini),
@@ -21,9 +21,11 @@ pub const REQUESTS: [(Dialect, Dialect); 15] = [
     (Dialect::Completions, Dialect::Responses),
     (Dialect::Openai, Dialect::Bedrock),
     (Dialect::Anthropic, Dialect::Bedrock),
+    (Dialect::Responses, Dialect::Bedrock),
+    (Dialect::Gemini, Dialect::Responses),
 ];
 /// Provider to client.
-pub const ANSWERS: [(Dialect, Dialect); 15] = [
+pub const ANSWERS: [(Dialect, Dialect); 17] = [
     (Dialect::Openai, Dialect::Anthropic),
     (Dialect::Anthropic, Dialect::Openai),
     (Dialect::Gemini, Dialect::Openai),
@@ -39,6 +41,8 @@ pub const ANSWERS: [(Dialect, Dialect); 15] = [
     (Dialect::Responses, Dialect::Completions),
     (Dialect::Bedrock, Dialect::Openai),
     (Dialect::Bedrock, Dialect::Anthropic),
+    (Dialect::Bedrock, Dialect::Responses),
+    (Dialect::Responses, Dialect::Gemini),
 ];
 
 /// Every dialect with the folder of its code, and whether clients and providers speak it.
