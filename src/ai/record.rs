@@ -70,8 +70,8 @@ impl Recorder {
                         self.whole &= merge_member(&mut into.message, k, v);
                     }
                 }
-                // Lists that grow; what else stands there is told anew each time, such as Azure's filter results.
-                "logprobs" => self.whole &= merge_member(&mut into.rest, key, value),
+                // What grows; what else stands there is told anew each time, such as Azure's filter results.
+                "logprobs" | "text" => self.whole &= merge_member(&mut into.rest, key, value),
                 _ => drop(into.rest.insert(key.clone(), value.clone())),
             }
         }
