@@ -20,6 +20,7 @@ mod framing;
 pub mod headers;
 mod json;
 mod key;
+pub mod ledger;
 mod models;
 pub mod price;
 pub mod prompt;

@@ -1,12 +1,13 @@
 //! The end of a call that a provider answered: bill it, store it, hand it to those who wait, close the record.
 
-use super::call::{CallRecord, Ending};
+use super::call::{CallRecord, Ending, Priced};
 use super::catalog::Model;
 use super::collapse::Lead;
 use super::dialect::Dialect;
 use super::exact::{ExactCache, Stored};
 use super::filings::Filings;
 use super::key::Key;
+use super::price::{Version, nano};
 use super::routing::board::Pass;
 use super::routing::breaker::Went;
 use super::seam::{Answer, Ticket};
@@ -139,8 +140,12 @@ impl Settle {
     }
 
     fn bill(&self, usage: Option<Usage>) -> (Option<Usage>, Option<Money>) {
-        let cost = usage.as_ref().zip(self.model.rate).map(|(u, rate)| rate.cost(u));
-        (usage, cost)
+        let price = self.model.tariff.at(self.clock.unix_secs());
+        let Some((u, Version { name, rate, .. })) = usage.as_ref().zip(price) else { return (usage, None) };
+        let long = rate.is_long(u);
+        let prompt_cache = nano(rate.pico_spared(u, long));
+        self.record.note(|c| c.priced = Some(Priced { version: name.clone(), long, prompt_cache }));
+        (usage, Some(rate.cost(u)))
     }
 }
 

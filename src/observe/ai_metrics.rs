@@ -30,11 +30,22 @@ pub const FAMILIES: &[Family] = &[
     ),
     family(Gauge, "sluicegate_ai_model_in_flight", "Calls in flight", &["provider", "model"]),
     family(Counter, "sluicegate_ai_lost_tokens_total", "Tokens billed for answers that nobody got", &["model"]),
-    family(Counter, "sluicegate_ai_tokens_total", "Tokens billed", &["model", "kind"]),
-    family(Counter, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["model"]),
-    family(Counter, "sluicegate_ai_saved_tokens_total", "Tokens not spent", &["source"]),
-    family(Counter, "sluicegate_ai_saved_nano_usd_total", "Cost not spent, 1e-9 USD", &["source"]),
-    family(Counter, "sluicegate_ai_saved_milliseconds_total", "Model time not spent", &["source"]),
+    family(Counter, "sluicegate_ai_tokens_total", "Tokens billed", &["route", "key", "model", "kind"]),
+    family(Counter, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["route", "key", "model"]),
+    family(Counter, "sluicegate_ai_unpriced_tokens_total", "Tokens billed at no known price", &["model"]),
+    family(Counter, "sluicegate_ai_saved_tokens_total", "Tokens not spent", &["route", "key", "model", "source"]),
+    family(
+        Counter,
+        "sluicegate_ai_saved_nano_usd_total",
+        "Cost not spent, 1e-9 USD",
+        &["route", "key", "model", "source"],
+    ),
+    family(
+        Counter,
+        "sluicegate_ai_saved_milliseconds_total",
+        "Model time not spent",
+        &["route", "key", "model", "source"],
+    ),
     family(Buckets, "sluicegate_ai_first_token_seconds", "Time to the first token", &["model"]),
     family(Gauge, "sluicegate_ai_semantic_lookups", "Semantic caches: hits, misses, stored", &["cache", "result"]),
     family(Gauge, "sluicegate_ai_semantic_bypasses", "Prompts that were not looked up", &["cache", "reason"]),
@@ -62,15 +73,18 @@ pub struct AiMetrics {
     pub model_in_flight: IntGaugeVec,
     /// Tokens of answers that nobody got, by model; part of `tokens`.
     pub lost_tokens: IntCounterVec,
-    /// Tokens, by model and kind (`input`, `cached_input`, `output`, `reasoning`).
+    /// Tokens, by route, key, model and kind (`input`, `cached_input`, `cache_write`, `output`, `reasoning` …).
     pub tokens: IntCounterVec,
-    /// Cost in billionths of a US dollar, by model.
+    /// Cost in billionths of a US dollar, by route, key and model.
     pub cost_nano_usd: IntCounterVec,
-    /// Tokens that caches answered instead of a model, by source.
+    /// Tokens that have no known price, by model; part of `tokens`.
+    pub unpriced_tokens: IntCounterVec,
+    /// Tokens that caches answered instead of a model, by route, key, model and source; with the source
+    /// `prompt_cache` those that the provider read from its own cache, which are cheaper and not spared.
     pub saved_tokens: IntCounterVec,
-    /// Cost that caches saved, in billionths of a US dollar, by source.
+    /// Cost that caches saved, in billionths of a US dollar, likewise.
     pub saved_nano_usd: IntCounterVec,
-    /// Model time that caches saved, in milliseconds, by source.
+    /// Model time that caches saved, in milliseconds, likewise.
     pub saved_ms: IntCounterVec,
     /// Time to the first token, by model.
     pub first_token_seconds: HistogramVec,
@@ -98,6 +112,7 @@ impl AiMetrics {
             lost_tokens: c(r, "sluicegate_ai_lost_tokens_total")?,
             tokens: c(r, "sluicegate_ai_tokens_total")?,
             cost_nano_usd: c(r, "sluicegate_ai_cost_nano_usd_total")?,
+            unpriced_tokens: c(r, "sluicegate_ai_unpriced_tokens_total")?,
             saved_tokens: c(r, "sluicegate_ai_saved_tokens_total")?,
             saved_nano_usd: c(r, "sluicegate_ai_saved_nano_usd_total")?,
             saved_ms: c(r, "sluicegate_ai_saved_milliseconds_total")?,
