@@ -1,8 +1,16 @@
 //! The metric families of the AI gateway.
 
 use super::metrics::Kind::{Counter, Gauge, Histogram as Buckets};
-use super::metrics::{Family, counter, family, gauge, histogram};
+use super::metrics::{Family, counter, family, gauge, histogram, histogram_of};
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
+
+/// Labels of OpenTelemetry's conventions for generative AI.
+const GEN_AI: &[&str] = &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"];
+/// Steps of token counts, as the conventions have them.
+const TOKENS: [f64; 14] = [
+    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0,
+    67_108_864.0,
+];
 
 /// The families.
 pub const FAMILIES: &[Family] = &[
@@ -47,6 +55,14 @@ pub const FAMILIES: &[Family] = &[
         &["route", "key", "model", "source"],
     ),
     family(Buckets, "sluicegate_ai_first_token_seconds", "Time to the first token", &["model"]),
+    family(
+        Buckets,
+        "gen_ai_client_token_usage",
+        "Tokens of a call that a provider answered; input holds the cached ones",
+        &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type"],
+    ),
+    family(Buckets, "gen_ai_client_operation_duration_seconds", "Time of a call to its last byte", GEN_AI),
+    family(Buckets, "gen_ai_server_time_to_first_token_seconds", "Time to the first token", GEN_AI),
     family(Gauge, "sluicegate_ai_semantic_lookups", "Semantic caches: hits, misses, stored", &["cache", "result"]),
     family(Gauge, "sluicegate_ai_semantic_bypasses", "Prompts that were not looked up", &["cache", "reason"]),
     family(Gauge, "sluicegate_ai_semantic_vetoes", "Near answers that a guard refused", &["cache", "guard"]),
@@ -88,6 +104,12 @@ pub struct AiMetrics {
     pub saved_ms: IntCounterVec,
     /// Time to the first token, by model.
     pub first_token_seconds: HistogramVec,
+    /// Tokens of a call, by operation, provider, model (both in words of the configuration) and direction.
+    pub gen_ai_tokens: HistogramVec,
+    /// Time of a call, by operation, provider and model.
+    pub gen_ai_seconds: HistogramVec,
+    /// Time to the first token, likewise.
+    pub gen_ai_first_token: HistogramVec,
     /// What the semantic caches did, by cache and result.
     pub semantic: IntGaugeVec,
     /// Prompts that were not looked up, by cache and reason.
@@ -117,6 +139,9 @@ impl AiMetrics {
             saved_nano_usd: c(r, "sluicegate_ai_saved_nano_usd_total")?,
             saved_ms: c(r, "sluicegate_ai_saved_milliseconds_total")?,
             first_token_seconds: h(r, "sluicegate_ai_first_token_seconds")?,
+            gen_ai_tokens: histogram_of(r, "gen_ai_client_token_usage", &TOKENS)?,
+            gen_ai_seconds: h(r, "gen_ai_client_operation_duration_seconds")?,
+            gen_ai_first_token: h(r, "gen_ai_server_time_to_first_token_seconds")?,
             semantic: gauge(r, "sluicegate_ai_semantic_lookups")?,
             semantic_bypasses: gauge(r, "sluicegate_ai_semantic_bypasses")?,
             semantic_vetoes: gauge(r, "sluicegate_ai_semantic_vetoes")?,

@@ -4,6 +4,7 @@ use super::Edge;
 use super::ctx::Ctx;
 use crate::ai::call::Call;
 use crate::ai::ledger::{Spared, won};
+use crate::ai::prompt::Operation;
 use crate::ai::usage::Usage;
 use crate::base::units::Money;
 use crate::observe::ai_metrics::AiMetrics;
@@ -27,6 +28,33 @@ pub fn enter(edge: &Edge, ctx: &Ctx, call: &Call) {
         ai.saved_tokens.with_label_values(by).inc_by(won.tokens());
         ai.saved_nano_usd.with_label_values(by).inc_by(won.nano_usd);
         ai.saved_ms.with_label_values(by).inc_by(won.milliseconds);
+    }
+    by_convention(ai, call);
+}
+
+/// In the words of OpenTelemetry's conventions. What a cache answered is no call to a provider.
+fn by_convention(ai: &AiMetrics, call: &Call) {
+    let (Some(operation), Some(provider), Some(model), None) = (call.operation, &call.provider, &call.model, call.saved)
+    else {
+        return;
+    };
+    let operation = match operation {
+        Operation::Chat | Operation::Messages | Operation::Responses => "chat",
+        Operation::Completions => "text_completion",
+        other => other.as_str(),
+    };
+    let by: [&str; 3] = [operation, provider, model];
+    if let Some(took) = call.took {
+        ai.gen_ai_seconds.with_label_values(&by).observe(took.as_secs_f64());
+    }
+    if let Some(first) = call.first_content {
+        ai.gen_ai_first_token.with_label_values(&by).observe(first.as_secs_f64());
+    }
+    if let Some(usage) = &call.usage {
+        for (direction, tokens) in [("input", usage.input()), ("output", usage.output())] {
+            let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+            ai.gen_ai_tokens.with_label_values(&[operation, provider, model, direction]).observe(f64::from(tokens));
+        }
     }
 }
 
