@@ -85,7 +85,9 @@ impl Admin {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "GET /metrics, GET /status, GET /ai/usage, POST /purge, POST /reload",
             ),
-            _ => Answer::error(StatusCode::NOT_FOUND, "there is /healthz, /metrics, /status, /ai/usage, /purge, /reload"),
+            _ => {
+                Answer::error(StatusCode::NOT_FOUND, "there is /healthz, /metrics, /status, /ai/usage, /purge, /reload")
+            }
         }
     }
 

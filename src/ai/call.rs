@@ -4,6 +4,8 @@
 
 use super::catalog::Model;
 use super::dialect::chat::Dropped;
+use super::guard::report::Report;
+use super::price::{Version, nano};
 use super::prompt::Operation;
 use super::usage::Usage;
 use crate::base::clock::Clock;
@@ -153,6 +155,8 @@ pub struct Call {
     pub stream: bool,
     /// What the translation between client and provider left out.
     pub dropped: Dropped,
+    /// What the guards did.
+    pub guard: Report,
     /// The model that answered.
     pub model: Option<String>,
     /// Its provider.
@@ -213,6 +217,17 @@ impl CallRecord {
                 (c.took, c.ending) = (Some(took), Ending::ClientGone);
             }
         });
+    }
+
+    /// Notes what a provider counted for the answer and gives its cost, where known; `now` is in seconds since 1970.
+    pub(super) fn bill(&self, model: &Model, usage: Option<Usage>, now: u64) -> Option<Money> {
+        let priced = usage.as_ref().zip(model.tariff.at(now)).map(|(u, Version { name, rate, .. })| {
+            let long = rate.is_long(u);
+            (rate.cost(u), Priced { version: name.clone(), long, prompt_cache: nano(rate.pico_spared(u, long)) })
+        });
+        let (cost, priced) = priced.unzip();
+        self.note(|c| (c.usage, c.cost, c.priced) = (usage, cost, priced));
+        cost
     }
 
     /// Notes what a provider counted for an answer that nobody got. `now` is in seconds since 1970.

@@ -3,6 +3,7 @@
 use super::compat::{Quirks, Variety};
 use super::dialect::Dialect;
 use super::error::AiError;
+use super::passthrough;
 use super::price::{Rate, Tariff};
 use super::prompt::Operation;
 use super::sign::Signer;
@@ -123,6 +124,8 @@ pub struct Fault {
 pub struct Catalog {
     models: BTreeMap<String, Arc<Model>>,
     tiers: BTreeMap<String, Stage>,
+    /// Each provider as a model without a name, for requests that name none.
+    bare: BTreeMap<String, Arc<Model>>,
 }
 
 /// One step of a choice: models that may answer.
@@ -201,7 +204,8 @@ impl Catalog {
             };
             if let Some(provider) = providers.get(&m.provider) {
                 if !provider.variety.names(&m.model) {
-                    let message = "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
+                    let message =
+                        "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
                     faults.push(Fault { path: format!("{path}.model"), message });
                 }
                 faults.extend(model_faults(&path, m, provider.dialect));
@@ -215,6 +219,7 @@ impl Catalog {
                 faults.push(Fault { path, message: unknown("provider", &m.provider, ai.providers.keys()) });
             }
         }
+        catalog.bare = providers.values().map(|p| (p.name.clone(), Arc::new(bare(p)))).collect();
         catalog.compile_tiers(ai, &mut faults);
         if faults.is_empty() { Ok(catalog) } else { Err(faults) }
     }
@@ -265,7 +270,18 @@ impl Catalog {
             let message = unknown("model or tier", name, self.names());
             faults.push(Fault { path: format!("models[{i}]"), message });
         }
+        faults.extend(route.passthrough.iter().flat_map(|p| passthrough::check(self, p)));
         faults
+    }
+
+    /// Provider names.
+    pub(super) fn providers(&self) -> impl Iterator<Item = &String> {
+        self.bare.keys()
+    }
+
+    /// A provider as a model without a name.
+    pub(super) fn bare(&self, provider: &str) -> Option<&Arc<Model>> {
+        self.bare.get(provider)
     }
 
     /// Model names.
@@ -328,6 +344,18 @@ impl Catalog {
         let shown: String = name.chars().take(64).collect();
         let hint = nearest(name, self.offered(route)).map_or(String::new(), |n| format!(" Did you mean {n:?}?"));
         AiError::NoModel(format!("no model or tier {shown:?} on this route.{hint} {}", self.offer(route)))
+    }
+}
+
+fn bare(provider: &Arc<Provider>) -> Model {
+    Model {
+        name: String::new(),
+        upstream: String::new(),
+        provider: provider.clone(),
+        rate: None,
+        max_tokens: MAX_TOKENS,
+        thinking: Thinking::default(),
+        context_tokens: None,
     }
 }
 
@@ -404,7 +432,7 @@ fn digest(url: &BaseUrl, headers: &HeaderMap, variety: &Variety) -> String {
     hex(&sha256_parts(parts))
 }
 
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
+pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
     nearest(name, known).map_or_else(
         || format!("there is no {what} {name:?}"),
         |near| format!("there is no {what} {name:?}; did you mean {near:?}?"),

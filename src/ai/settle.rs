@@ -1,13 +1,12 @@
 //! The end of a call that a provider answered: bill it, store it, hand it to those who wait, close the record.
 
-use super::call::{CallRecord, Ending, Priced};
+use super::call::{CallRecord, Ending};
 use super::catalog::Model;
 use super::collapse::Lead;
 use super::dialect::Dialect;
 use super::exact::{ExactCache, Stored};
 use super::filings::Filings;
 use super::key::Key;
-use super::price::{Version, nano};
 use super::routing::board::Pass;
 use super::routing::breaker::Went;
 use super::seam::{Answer, Ticket};
@@ -68,7 +67,7 @@ impl Settle {
     pub fn complete(mut self, usage: Option<Usage>, answer: Option<(&Value, Bytes)>) {
         self.went(Went::Well);
         let now = self.clock.elapsed();
-        let (usage, cost) = self.bill(usage);
+        let cost = self.bill(usage);
         let files = std::mem::take(&mut self.files);
         let mut kept = false;
         if answer.is_none()
@@ -92,7 +91,7 @@ impl Settle {
         }
         let took = now.saturating_sub(self.started);
         self.record.note(|c| {
-            (c.usage, c.cost, c.took, c.stored) = (usage, cost, Some(took), kept);
+            (c.took, c.stored) = (Some(took), kept);
             c.first_content.get_or_insert(took);
             c.ending = Ending::Complete;
         });
@@ -135,17 +134,12 @@ impl Settle {
 
     fn end(&self, ending: Ending, usage: Option<Usage>) {
         let took = self.clock.elapsed().saturating_sub(self.started);
-        let (usage, cost) = self.bill(usage);
-        self.record.note(|c| (c.usage, c.cost, c.took, c.ending) = (usage, cost, Some(took), ending));
+        self.bill(usage);
+        self.record.note(|c| (c.took, c.ending) = (Some(took), ending));
     }
 
-    fn bill(&self, usage: Option<Usage>) -> (Option<Usage>, Option<Money>) {
-        let price = self.model.tariff.at(self.clock.unix_secs());
-        let Some((u, Version { name, rate, .. })) = usage.as_ref().zip(price) else { return (usage, None) };
-        let long = rate.is_long(u);
-        let prompt_cache = nano(rate.pico_spared(u, long));
-        self.record.note(|c| c.priced = Some(Priced { version: name.clone(), long, prompt_cache }));
-        (usage, Some(rate.cost(u)))
+    fn bill(&self, usage: Option<Usage>) -> Option<Money> {
+        self.record.bill(&self.model, usage, self.clock.unix_secs())
     }
 }
 

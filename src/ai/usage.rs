@@ -131,9 +131,8 @@ impl Usage {
         let cache_read = count("cachedContentTokenCount").unwrap_or(0).min(prompt);
         let fresh = prompt - cache_read;
         // What is cached is cheap, whatever it is a recording of.
-        let anew = |modality: &str| {
-            of("promptTokensDetails", modality).saturating_sub(of("cacheTokensDetails", modality))
-        };
+        let anew =
+            |modality: &str| of("promptTokensDetails", modality).saturating_sub(of("cacheTokensDetails", modality));
         let audio_in = anew("AUDIO").min(fresh);
         let image_in = anew("IMAGE").min(fresh - audio_in);
         let said = count("candidatesTokenCount").unwrap_or(0);

@@ -8,7 +8,19 @@ use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 const GEN_AI: &[&str] = &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"];
 /// Steps of token counts, as the conventions have them.
 const TOKENS: [f64; 14] = [
-    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0,
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
     67_108_864.0,
 ];
 
@@ -63,6 +75,7 @@ pub const FAMILIES: &[Family] = &[
     ),
     family(Buckets, "gen_ai_client_operation_duration_seconds", "Time of a call to its last byte", GEN_AI),
     family(Buckets, "gen_ai_server_time_to_first_token_seconds", "Time to the first token", GEN_AI),
+    family(Counter, "sluicegate_ai_guard_total", "What guards did", &["guard", "kind", "action"]),
     family(Gauge, "sluicegate_ai_semantic_lookups", "Semantic caches: hits, misses, stored", &["cache", "result"]),
     family(Gauge, "sluicegate_ai_semantic_bypasses", "Prompts that were not looked up", &["cache", "reason"]),
     family(Gauge, "sluicegate_ai_semantic_vetoes", "Near answers that a guard refused", &["cache", "guard"]),
@@ -110,6 +123,8 @@ pub struct AiMetrics {
     pub gen_ai_seconds: HistogramVec,
     /// Time to the first token, likewise.
     pub gen_ai_first_token: HistogramVec,
+    /// What guards did, by set, kind of what was found (`email`, `injection`, `word`, `schema` …) and action.
+    pub guard: IntCounterVec,
     /// What the semantic caches did, by cache and result.
     pub semantic: IntGaugeVec,
     /// Prompts that were not looked up, by cache and reason.
@@ -142,6 +157,7 @@ impl AiMetrics {
             gen_ai_tokens: histogram_of(r, "gen_ai_client_token_usage", &TOKENS)?,
             gen_ai_seconds: h(r, "gen_ai_client_operation_duration_seconds")?,
             gen_ai_first_token: h(r, "gen_ai_server_time_to_first_token_seconds")?,
+            guard: c(r, "sluicegate_ai_guard_total")?,
             semantic: gauge(r, "sluicegate_ai_semantic_lookups")?,
             semantic_bypasses: gauge(r, "sluicegate_ai_semantic_bypasses")?,
             semantic_vetoes: gauge(r, "sluicegate_ai_semantic_vetoes")?,

@@ -34,7 +34,8 @@ pub fn enter(edge: &Edge, ctx: &Ctx, call: &Call) {
 
 /// In the words of OpenTelemetry's conventions. What a cache answered is no call to a provider.
 fn by_convention(ai: &AiMetrics, call: &Call) {
-    let (Some(operation), Some(provider), Some(model), None) = (call.operation, &call.provider, &call.model, call.saved)
+    let (Some(operation), Some(provider), Some(model), None) =
+        (call.operation, &call.provider, &call.model, call.saved)
     else {
         return;
     };

@@ -66,7 +66,10 @@ async fn what_a_hit_saved_is_counted() {
     wait_until("the cost", async || edge.metric("sluicegate_ai_cost_nano_usd_total", &[]).await == 16_000.0).await;
     let tokens = edge.metric("gen_ai_client_token_usage_sum", &["gen_ai_operation_name=\"chat\""]).await;
     assert_eq!(tokens, 13.0);
-    assert_eq!(edge.metric("gen_ai_client_operation_duration_seconds_count", &["gen_ai_request_model=\"small\""]).await, 1.0);
+    assert_eq!(
+        edge.metric("gen_ai_client_operation_duration_seconds_count", &["gen_ai_request_model=\"small\""]).await,
+        1.0
+    );
     until_source(&edge, &chat("auto", "hello"), "ai_exact").await;
     wait_until("the saving", async || edge.metric("sluicegate_ai_saved_nano_usd_total", &[]).await >= 16_000.0).await;
 }
@@ -293,7 +296,10 @@ async fn usage_is_told_by_route_key_and_model_with_what_was_saved() {
         let told = usage(&edge, &format!("by={by}&period=2h")).await;
         let [row] = told["rows"].as_array().unwrap().as_slice() else { panic!("{told}") };
         assert!(row[by].is_string() && name.is_none_or(|n| row[by] == n), "{told}");
-        assert_eq!((&row["calls"], &row["tokens"]["input"], &row["tokens"]["output"]), (&json!(2), &json!(10), &json!(3)));
+        assert_eq!(
+            (&row["calls"], &row["tokens"]["input"], &row["tokens"]["output"]),
+            (&json!(2), &json!(10), &json!(3))
+        );
         // 10 tokens in at 1 USD and 3 out at 2 USD per million, spent once and spared once
         assert_eq!((&row["cost_usd"], &row["cost_nano_usd"]), (&json!("0.000016000"), &json!(16_000)), "{told}");
         assert_eq!((&row["unpriced_tokens"], &row["prices"]), (&json!(0), &json!(["config"])));

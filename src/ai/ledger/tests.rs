@@ -41,7 +41,10 @@ fn a_cached_answer_spares_and_uses_nothing() {
     ledger.enter(NOW, ("r", "k"), &call);
     let sum = all(&ledger, NOW, HOUR);
     let won = Won { calls: 1, input_tokens: 5, output_tokens: 6, nano_usd: 7, milliseconds: 1500 };
-    assert_eq!((sum.usage.total(), sum.won, ledger.won()), (0, [Won::default(), won, Won::default(), Won::default()], sum.won));
+    assert_eq!(
+        (sum.usage.total(), sum.won, ledger.won()),
+        (0, [Won::default(), won, Won::default(), Won::default()], sum.won)
+    );
 }
 
 #[test]

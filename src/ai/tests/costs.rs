@@ -25,8 +25,7 @@ struct Bill {
 
 fn bills() -> Vec<(String, Dialect, Bill)> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ai/cost");
-    let dialects =
-        [Dialect::Openai, Dialect::Responses, Dialect::Anthropic, Dialect::Gemini, Dialect::Bedrock];
+    let dialects = [Dialect::Openai, Dialect::Responses, Dialect::Anthropic, Dialect::Gemini, Dialect::Bedrock];
     let files = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path());
     let mut all: Vec<_> = files
         .map(|path| {
@@ -99,9 +98,19 @@ async fn the_bill_is_the_same_whoever_asks_and_however_it_is_delivered() {
                 let client = prompt.dialect;
                 let fresh = AiDirectives { cache: Some(CacheMode::None), ..AiDirectives::default() };
                 let seen = read(w.reply_as(prompt, &fresh, &w.context).await).await;
-                assert_eq!((seen.status, seen.clean), (200, true), "{name} for {client:?}, stream {stream}: {}", seen.text);
+                assert_eq!(
+                    (seen.status, seen.clean),
+                    (200, true),
+                    "{name} for {client:?}, stream {stream}: {}",
+                    seen.text
+                );
                 let cost = seen.call.cost.map(|c| c.nano_usd);
-                assert_eq!(cost, Some(bill.cost_nano_usd), "{name} for {client:?}, stream {stream}: {:?}", seen.call.usage);
+                assert_eq!(
+                    cost,
+                    Some(bill.cost_nano_usd),
+                    "{name} for {client:?}, stream {stream}: {:?}",
+                    seen.call.usage
+                );
                 let priced = seen.call.priced.expect("where the price stands");
                 assert_eq!((&*priced.version, priced.long), ("config", name.contains("long")));
                 let read = seen.call.usage.unwrap().cache_read;
@@ -151,7 +160,9 @@ fn a_list_with_a_day_that_is_none_or_absurd_factors_is_refused() {
     assert!(fails("{ version: x, models: {}, valid_from: { '2026-02-30': {} } }").contains("2026-02-30"));
     let far = "{ version: x, models: {}, valid_from: { '2026-02-03': { m: { input: -1 } } } }";
     assert!(fails(far).contains("price of m"));
-    for long in ["above_tokens: 0, input_times: 2, output_times: 2", "above_tokens: 1, input_times: 0.5, output_times: 2"] {
+    for long in
+        ["above_tokens: 0, input_times: 2, output_times: 2", "above_tokens: 1, input_times: 0.5, output_times: 2"]
+    {
         let yaml = format!("{{ version: x, models: {{ m: {{ input: 1, long_context: {{ {long} }} }} }} }}");
         assert!(fails(&yaml).contains("long_context of m"), "{long}");
     }
