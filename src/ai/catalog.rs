@@ -352,7 +352,7 @@ fn bare(provider: &Arc<Provider>) -> Model {
         name: String::new(),
         upstream: String::new(),
         provider: provider.clone(),
-        rate: None,
+        tariff: Tariff::default(),
         max_tokens: MAX_TOKENS,
         thinking: Thinking::default(),
         context_tokens: None,

@@ -15,6 +15,7 @@ pub fn enter(edge: &Edge, ctx: &Ctx, call: &Call) {
     let shared = &edge.shared;
     shared.ledger.enter(shared.clock.unix_secs(), (route, key), call);
     let ai = &shared.metrics.ai;
+    by_convention(ai, call);
     let model = call.model.as_deref().unwrap_or("none");
     if let Some(usage) = &call.usage {
         billed(ai, [route, key, model], usage, call.cost);
@@ -29,7 +30,6 @@ pub fn enter(edge: &Edge, ctx: &Ctx, call: &Call) {
         ai.saved_nano_usd.with_label_values(by).inc_by(won.nano_usd);
         ai.saved_ms.with_label_values(by).inc_by(won.milliseconds);
     }
-    by_convention(ai, call);
 }
 
 /// In the words of OpenTelemetry's conventions. What a cache answered is no call to a provider.
