@@ -2,12 +2,13 @@
 
 pub mod purge;
 pub mod status;
+pub mod usage;
 
 use crate::config::secret::Secret;
 use crate::proxy::Edge;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -59,7 +60,8 @@ impl Admin {
         Admin { edge, token, reload: Arc::new(reload), last }
     }
 
-    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap, body: Option<Bytes>) -> Answer {
+    async fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: Option<Bytes>) -> Answer {
+        let path = uri.path();
         if path == "/healthz" {
             return Answer { status: StatusCode::OK, content_type: "text/plain", body: Bytes::from_static(b"ok\n") };
         }
@@ -76,12 +78,16 @@ impl Admin {
         match (method, path) {
             (&Method::GET, "/metrics") => self.metrics(),
             (&Method::GET, "/status") => Answer::json(StatusCode::OK, &status::status(&self.edge, &(self.last)())),
+            (&Method::GET, "/ai/usage") => usage::usage(&self.edge, uri.query().unwrap_or("")),
             (&Method::POST, "/purge") => purge::purge(&self.edge, &body).await,
             (&Method::POST, "/reload") => self.reload().await,
-            (_, "/metrics" | "/status" | "/purge" | "/reload") => {
-                Answer::error(StatusCode::METHOD_NOT_ALLOWED, "GET /metrics, GET /status, POST /purge, POST /reload")
+            (_, "/metrics" | "/status" | "/ai/usage" | "/purge" | "/reload") => Answer::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "GET /metrics, GET /status, GET /ai/usage, POST /purge, POST /reload",
+            ),
+            _ => {
+                Answer::error(StatusCode::NOT_FOUND, "there is /healthz, /metrics, /status, /ai/usage, /purge, /reload")
             }
-            _ => Answer::error(StatusCode::NOT_FOUND, "there is /healthz, /metrics, /status, /purge, /reload"),
         }
     }
 
@@ -122,8 +128,8 @@ impl HttpServerApp for Admin {
         }
         let body = read_body(&mut session).await?;
         let req = session.req_header();
-        let (method, path, headers) = (req.method.clone(), req.uri.path().to_owned(), req.headers.clone());
-        let answer = self.answer(&method, &path, &headers, body).await;
+        let (method, uri, headers) = (req.method.clone(), req.uri.clone(), req.headers.clone());
+        let answer = self.answer(&method, &uri, &headers, body).await;
         if *shutdown.borrow() {
             session.set_keepalive(None);
         }

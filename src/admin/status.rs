@@ -60,7 +60,7 @@ pub fn status(edge: &Edge, last: &Last) -> Value {
         "routes": plan.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
         "http_caches": caches,
         "auth": auth,
-        "ai": { "saved": saved(edge), "answer_caches": answers(edge), "models": models(edge) },
+        "ai": { "saved": super::usage::saved(&s.ledger.won()), "answer_caches": answers(edge), "models": models(edge) },
     })
 }
 
@@ -78,20 +78,6 @@ fn disk(d: &DiskStats) -> Value {
         fields.extend(d.events().map(|(event, n)| (event.to_owned(), json!(n))));
     }
     about
-}
-
-/// What caches answered instead of models, since the start.
-fn saved(edge: &Edge) -> Value {
-    let ai = &edge.shared.metrics.ai;
-    let mut by_source = serde_json::Map::new();
-    for source in ["exact", "semantic", "collapsed"] {
-        let l = &[source];
-        let usd = crate::base::units::Money { nano_usd: ai.saved_nano_usd.with_label_values(l).get() }.usd();
-        let seconds = std::time::Duration::from_millis(ai.saved_ms.with_label_values(l).get()).as_secs_f64();
-        let tokens = ai.saved_tokens.with_label_values(l).get();
-        by_source.insert(source.to_owned(), json!({ "tokens": tokens, "usd": usd, "model_seconds": seconds }));
-    }
-    Value::Object(by_source)
 }
 
 fn answers(edge: &Edge) -> Value {

@@ -5,12 +5,13 @@
 use super::catalog::Model;
 use super::dialect::chat::Dropped;
 use super::guard::report::Report;
+use super::price::{Version, nano};
 use super::prompt::Operation;
 use super::usage::Usage;
 use crate::base::clock::Clock;
 use crate::base::units::Money;
 use http::StatusCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What the caches did.
@@ -91,6 +92,19 @@ pub struct Lost {
     pub usage: Usage,
     /// What they cost; `None` where unknown.
     pub cost: Option<Money>,
+    /// Whether the price of a long prompt was taken.
+    pub long: bool,
+}
+
+/// Where the cost of a call comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Priced {
+    /// The version of the price.
+    pub version: Arc<str>,
+    /// Whether the price of a long prompt was taken.
+    pub long: bool,
+    /// What the provider's own prompt cache spared.
+    pub prompt_cache: Money,
 }
 
 /// One try at one provider.
@@ -169,6 +183,8 @@ pub struct Call {
     pub usage: Option<Usage>,
     /// What they cost; `None` where unknown.
     pub cost: Option<Money>,
+    /// Where that comes from; `None` where a cache answered or the price is unknown.
+    pub priced: Option<Priced>,
     /// What a cached answer spared.
     pub saved: Option<Saved>,
     /// From the request to the first content of the answer.
@@ -203,11 +219,23 @@ impl CallRecord {
         });
     }
 
-    /// Notes what a provider counted for an answer that nobody got.
-    pub(super) fn lose(&self, model: &Model, usage: Option<Usage>) {
+    /// Notes what a provider counted for the answer and gives its cost, where known; `now` is in seconds since 1970.
+    pub(super) fn bill(&self, model: &Model, usage: Option<Usage>, now: u64) -> Option<Money> {
+        let priced = usage.as_ref().zip(model.tariff.at(now)).map(|(u, Version { name, rate, .. })| {
+            let long = rate.is_long(u);
+            (rate.cost(u), Priced { version: name.clone(), long, prompt_cache: nano(rate.pico_spared(u, long)) })
+        });
+        let (cost, priced) = priced.unzip();
+        self.note(|c| (c.usage, c.cost, c.priced) = (usage, cost, priced));
+        cost
+    }
+
+    /// Notes what a provider counted for an answer that nobody got. `now` is in seconds since 1970.
+    pub(super) fn lose(&self, model: &Model, usage: Option<Usage>, now: u64) {
         let Some(usage) = usage.filter(|u| *u != Usage::default()) else { return };
-        let cost = model.rate.map(|rate| rate.cost(&usage));
-        self.note(|c| c.lost.push(Lost { model: model.name.clone(), usage, cost }));
+        let rate = model.rate(now);
+        let (cost, long) = (rate.map(|r| r.cost(&usage)), rate.is_some_and(|r| r.is_long(&usage)));
+        self.note(|c| c.lost.push(Lost { model: model.name.clone(), usage, cost, long }));
     }
 
     pub(super) fn note(&self, change: impl FnOnce(&mut Call)) {

@@ -4,7 +4,7 @@ use super::compat::{Quirks, Variety};
 use super::dialect::Dialect;
 use super::error::AiError;
 use super::passthrough;
-use super::price::Rate;
+use super::price::{Rate, Tariff};
 use super::prompt::Operation;
 use super::sign::Signer;
 use crate::base::ids::{hex, sha256_parts};
@@ -56,7 +56,7 @@ pub struct Model {
     /// Who serves it.
     pub provider: Arc<Provider>,
     /// What it costs, where known.
-    pub rate: Option<Rate>,
+    pub tariff: Tariff,
     /// The limit on output tokens where the client sets none and the dialect needs one.
     pub max_tokens: u64,
     /// How it is told to think.
@@ -99,6 +99,11 @@ impl Peer<'_> {
 }
 
 impl Model {
+    /// What a call at this time costs, in seconds since 1970; `None` where unknown.
+    pub fn rate(&self, unix_secs: u64) -> Option<Rate> {
+        self.tariff.at(unix_secs).map(|v| v.rate)
+    }
+
     /// The model as a client of that dialect reaches it.
     pub fn peer(&self, client: Dialect) -> Peer<'_> {
         Peer { model: self, dialect: self.provider.speaks(client) }
@@ -188,12 +193,15 @@ impl Catalog {
                 let message = format!("the name {name:?} is taken by a tier or reserved; choose another");
                 faults.push(Fault { path: path.clone(), message });
             }
-            let price = m.price.as_ref().or_else(|| prices.models.get(&m.model));
-            let rate = price.and_then(Rate::new);
-            if price.is_some() && rate.is_none() {
-                let message = "a price is US dollars per million tokens, 0 to 1000000".to_owned();
-                faults.push(Fault { path: format!("{path}.price"), message });
-            }
+            let tariff = match m.price.as_ref().map(Rate::new) {
+                Some(Some(rate)) => Tariff::fixed(rate),
+                Some(None) => {
+                    let message = "a price is US dollars per million tokens, 0 to 1000000; long_context has above_tokens of 1 or more and factors of 1 to 100";
+                    faults.push(Fault { path: format!("{path}.price"), message: message.to_owned() });
+                    Tariff::default()
+                }
+                None => Tariff::of_list(prices, &m.model),
+            };
             if let Some(provider) = providers.get(&m.provider) {
                 if !provider.variety.names(&m.model) {
                     let message = "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
@@ -203,7 +211,7 @@ impl Catalog {
                 let (max_tokens, thinking) = (m.max_tokens.unwrap_or(MAX_TOKENS), m.thinking.unwrap_or_default());
                 let (name, upstream, provider) = (name.clone(), m.model.clone(), provider.clone());
                 let context_tokens = m.context_tokens;
-                let model = Model { name, upstream, provider, rate, max_tokens, thinking, context_tokens };
+                let model = Model { name, upstream, provider, tariff, max_tokens, thinking, context_tokens };
                 catalog.models.insert(model.name.clone(), Arc::new(model));
             } else if !ai.providers.contains_key(&m.provider) {
                 let path = format!("{path}.provider");
@@ -343,7 +351,7 @@ fn bare(provider: &Arc<Provider>) -> Model {
         name: String::new(),
         upstream: String::new(),
         provider: provider.clone(),
-        rate: None,
+        tariff: Tariff::default(),
         max_tokens: MAX_TOKENS,
         thinking: Thinking::default(),
         context_tokens: None,

@@ -80,7 +80,7 @@ pub fn dress(mut reply: Reply, call: &Call, age: Option<Duration>) -> Reply {
     }
     let score = call.score.map(|s| format!("{s:.4}"));
     // A stream's cost is not known before its end.
-    let cost = (call.took.is_some() || !call.stream).then_some(call.cost).flatten().map(exact_usd);
+    let cost = (call.took.is_some() || !call.stream).then_some(call.cost).flatten().map(Money::usd_exact);
     let fields = [
         (MODEL, &call.model),
         (TIER, &call.tier),
@@ -97,11 +97,6 @@ pub fn dress(mut reply: Reply, call: &Call, age: Option<Duration>) -> Reply {
         }
     }
     reply
-}
-
-/// All nine decimals: a single call often costs less than a millionth of a dollar.
-fn exact_usd(cost: Money) -> String {
-    format!("{}.{:09}", cost.nano_usd / 1_000_000_000, cost.nano_usd % 1_000_000_000)
 }
 
 /// RFC 9211.

@@ -21,6 +21,7 @@ pub mod guard;
 pub mod headers;
 mod json;
 mod key;
+pub mod ledger;
 mod models;
 pub mod passthrough;
 pub mod price;

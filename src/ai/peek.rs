@@ -138,7 +138,7 @@ impl Drop for Peek<'_> {
     fn drop(&mut self) {
         if !self.over {
             let usage = self.reader().and_then(|r| r.progress().usage);
-            self.asking.record.lose(self.peer.model, usage);
+            self.asking.record.lose(self.peer.model, usage, self.asking.now);
         }
     }
 }

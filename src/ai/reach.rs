@@ -233,7 +233,7 @@ impl Run<'_> {
         let on = self.gateway.routing.way(&self.context.options).fallback_on;
         match &opened {
             Opened::Whole { json, usage, .. } if on.contains(&FallbackOn::ContentFilter) && cause::filtered(json) => {
-                self.record.lose(model, *usage);
+                self.record.lose(model, *usage, self.gateway.clock.unix_secs());
                 Err(verdict::filtered(model))
             }
             _ => Ok(opened),

@@ -95,7 +95,7 @@ impl Run<'_> {
             (_, opened) => return Ok(opened),
         };
         let (stored, shown) = guarded.whole(&json).map_err(|denied| {
-            self.record.lose(model, usage);
+            self.record.lose(model, usage, self.gateway.clock.unix_secs());
             self.record.note(|c| c.guard = guarded.report());
             withheld(denied.of_answer(), denied.retry)
         })?;

@@ -67,7 +67,7 @@ impl Settle {
     pub fn complete(mut self, usage: Option<Usage>, answer: Option<(&Value, Bytes)>) {
         self.went(Went::Well);
         let now = self.clock.elapsed();
-        let (usage, cost) = self.bill(usage);
+        let cost = self.bill(usage);
         let files = std::mem::take(&mut self.files);
         let mut kept = false;
         if answer.is_none()
@@ -91,7 +91,7 @@ impl Settle {
         }
         let took = now.saturating_sub(self.started);
         self.record.note(|c| {
-            (c.usage, c.cost, c.took, c.stored) = (usage, cost, Some(took), kept);
+            (c.took, c.stored) = (Some(took), kept);
             c.first_content.get_or_insert(took);
             c.ending = Ending::Complete;
         });
@@ -134,13 +134,12 @@ impl Settle {
 
     fn end(&self, ending: Ending, usage: Option<Usage>) {
         let took = self.clock.elapsed().saturating_sub(self.started);
-        let (usage, cost) = self.bill(usage);
-        self.record.note(|c| (c.usage, c.cost, c.took, c.ending) = (usage, cost, Some(took), ending));
+        self.bill(usage);
+        self.record.note(|c| (c.took, c.ending) = (Some(took), ending));
     }
 
-    fn bill(&self, usage: Option<Usage>) -> (Option<Usage>, Option<Money>) {
-        let cost = usage.as_ref().zip(self.model.rate).map(|(u, rate)| rate.cost(u));
-        (usage, cost)
+    fn bill(&self, usage: Option<Usage>) -> Option<Money> {
+        self.record.bill(&self.model, usage, self.clock.unix_secs())
     }
 }
 

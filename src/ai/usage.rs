@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 /// Token counts; every token is in exactly one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Text and image input that the provider had to read anew.
+    /// Input that the provider had to read anew; images, too, where it does not count them apart.
     pub uncached_in: u64,
     /// Input served by the provider's own prompt cache.
     pub cache_read: u64,
@@ -15,12 +15,16 @@ pub struct Usage {
     pub cache_write_1h: u64,
     /// Audio input.
     pub audio_in: u64,
+    /// Image input, where the provider counts it apart.
+    pub image_in: u64,
     /// Visible output.
     pub out_text: u64,
     /// Hidden reasoning output.
     pub out_reasoning: u64,
     /// Audio output.
     pub audio_out: u64,
+    /// Image output, where the provider counts it apart.
+    pub image_out: u64,
 }
 
 impl Usage {
@@ -35,18 +39,23 @@ impl Usage {
         let cached = ["/prompt_tokens_details/cached_tokens", "/prompt_cache_hit_tokens", "/cached_tokens"];
         let cache_read = first(&cached).min(total_in);
         let cache_write = first(&["/prompt_tokens_details/cache_write_tokens"]).min(total_in - cache_read);
-        let audio_in = first(&["/prompt_tokens_details/audio_tokens"]).min(total_in - cache_read - cache_write);
+        let fresh = total_in - cache_read - cache_write;
+        let audio_in = first(&["/prompt_tokens_details/audio_tokens"]).min(fresh);
+        let image_in = first(&["/prompt_tokens_details/image_tokens"]).min(fresh - audio_in);
         let out_reasoning = first(&["/completion_tokens_details/reasoning_tokens"]).min(total_out);
         let audio_out = first(&["/completion_tokens_details/audio_tokens"]).min(total_out - out_reasoning);
+        let image_out = first(&["/completion_tokens_details/image_tokens"]).min(total_out - out_reasoning - audio_out);
         Some(Usage {
-            uncached_in: total_in - cache_read - cache_write - audio_in,
+            uncached_in: fresh - audio_in - image_in,
             cache_read,
             cache_write,
             cache_write_1h: 0,
             audio_in,
-            out_text: total_out - out_reasoning - audio_out,
+            image_in,
+            out_text: total_out - out_reasoning - audio_out - image_out,
             out_reasoning,
             audio_out,
+            image_out,
         })
     }
 
@@ -57,13 +66,18 @@ impl Usage {
         let total_out = count("/output_tokens").unwrap_or(0);
         let cache_read = count("/input_tokens_details/cached_tokens").unwrap_or(0).min(total_in);
         let written = count("/input_tokens_details/cache_write_tokens").unwrap_or(0).min(total_in - cache_read);
+        let fresh = total_in - cache_read - written;
+        let image_in = count("/input_tokens_details/image_tokens").unwrap_or(0).min(fresh);
         let out_reasoning = count("/output_tokens_details/reasoning_tokens").unwrap_or(0).min(total_out);
+        let image_out = count("/output_tokens_details/image_tokens").unwrap_or(0).min(total_out - out_reasoning);
         Some(Usage {
-            uncached_in: total_in - cache_read - written,
+            uncached_in: fresh - image_in,
             cache_read,
             cache_write: written,
-            out_text: total_out - out_reasoning,
+            image_in,
+            out_text: total_out - out_reasoning - image_out,
             out_reasoning,
+            image_out,
             ..Usage::default()
         })
     }
@@ -108,24 +122,32 @@ impl Usage {
     /// The same from its members.
     pub fn from_gemini_fields(usage: &Map<String, Value>) -> Option<Usage> {
         let count = |name: &str| usage.get(name).and_then(Value::as_u64);
-        let audio = |name: &str| {
+        let of = |name: &str, modality: &str| {
             let details = usage.get(name).and_then(Value::as_array).into_iter().flatten();
-            let of = details.filter(|d| d.get("modality").and_then(Value::as_str) == Some("AUDIO"));
+            let of = details.filter(|d| d.get("modality").and_then(Value::as_str) == Some(modality));
             of.filter_map(|d| d.get("tokenCount").and_then(Value::as_u64)).fold(0, u64::saturating_add)
         };
         let prompt = count("promptTokenCount")?;
         let cache_read = count("cachedContentTokenCount").unwrap_or(0).min(prompt);
-        let audio_in = audio("promptTokensDetails").min(prompt - cache_read);
+        let fresh = prompt - cache_read;
+        // What is cached is cheap, whatever it is a recording of.
+        let anew =
+            |modality: &str| of("promptTokensDetails", modality).saturating_sub(of("cacheTokensDetails", modality));
+        let audio_in = anew("AUDIO").min(fresh);
+        let image_in = anew("IMAGE").min(fresh - audio_in);
         let said = count("candidatesTokenCount").unwrap_or(0);
-        let audio_out = audio("candidatesTokensDetails").min(said);
-        let fresh = prompt - cache_read - audio_in;
+        let audio_out = of("candidatesTokensDetails", "AUDIO").min(said);
+        let image_out = of("candidatesTokensDetails", "IMAGE").min(said - audio_out);
+        let fresh = fresh - audio_in - image_in;
         Some(Usage {
             uncached_in: fresh.saturating_add(count("toolUsePromptTokenCount").unwrap_or(0)),
             cache_read,
             audio_in,
-            out_text: said - audio_out,
+            image_in,
+            out_text: said - audio_out - image_out,
             out_reasoning: count("thoughtsTokenCount").unwrap_or(0),
             audio_out,
+            image_out,
             ..Usage::default()
         })
     }
@@ -184,7 +206,7 @@ impl Usage {
     /// As Anthropic's clients read it: the counts of input are disjoint.
     pub fn to_anthropic(&self) -> Value {
         json!({
-            "input_tokens": self.uncached_in.saturating_add(self.audio_in),
+            "input_tokens": self.uncached_in.saturating_add(self.audio_in).saturating_add(self.image_in),
             "cache_creation_input_tokens": self.cache_write.saturating_add(self.cache_write_1h),
             "cache_read_input_tokens": self.cache_read,
             "cache_creation": {
@@ -198,13 +220,13 @@ impl Usage {
 
     /// As Gemini's clients read it: thoughts stand beside the candidates.
     pub fn to_gemini(&self) -> Value {
-        let details = |all: u64, audio: u64| {
-            json!([
-                { "modality": "TEXT", "tokenCount": all.saturating_sub(audio) },
-                { "modality": "AUDIO", "tokenCount": audio },
-            ])
+        let details = |all: u64, audio: u64, image: u64| {
+            let text = all.saturating_sub(audio).saturating_sub(image);
+            let parts = [("TEXT", text), ("AUDIO", audio), ("IMAGE", image)];
+            let told = parts.into_iter().filter(|(name, n)| *n > 0 || *name == "TEXT");
+            told.map(|(name, n)| json!({ "modality": name, "tokenCount": n })).collect::<Value>()
         };
-        let said = self.out_text.saturating_add(self.audio_out);
+        let said = self.out_text.saturating_add(self.audio_out).saturating_add(self.image_out);
         let mut out = Map::new();
         let mut set = |name: &str, value: Value| drop(out.insert(name.to_owned(), value));
         set("promptTokenCount", self.input().into());
@@ -216,37 +238,61 @@ impl Usage {
         if self.out_reasoning > 0 {
             set("thoughtsTokenCount", self.out_reasoning.into());
         }
-        if self.audio_in > 0 {
-            set("promptTokensDetails", details(self.input(), self.audio_in));
+        if self.audio_in > 0 || self.image_in > 0 {
+            set("promptTokensDetails", details(self.input(), self.audio_in, self.image_in));
         }
-        if self.audio_out > 0 {
-            set("candidatesTokensDetails", details(said, self.audio_out));
+        if self.audio_out > 0 || self.image_out > 0 {
+            set("candidatesTokensDetails", details(said, self.audio_out, self.image_out));
         }
         Value::Object(out)
     }
 
     /// Each kind's name in metrics and its count.
-    pub fn kinds(&self) -> [(&'static str, u64); 8] {
+    pub fn kinds(&self) -> [(&'static str, u64); 10] {
         [
             ("input", self.uncached_in),
             ("cached_input", self.cache_read),
             ("cache_write", self.cache_write),
             ("cache_write_1h", self.cache_write_1h),
             ("audio_input", self.audio_in),
+            ("image_input", self.image_in),
             ("output", self.out_text),
             ("reasoning", self.out_reasoning),
             ("audio_output", self.audio_out),
+            ("image_output", self.image_out),
         ]
     }
 
     /// All input tokens.
     pub fn input(&self) -> u64 {
-        let parts = [self.uncached_in, self.cache_read, self.cache_write, self.cache_write_1h, self.audio_in];
+        let written = self.cache_write.saturating_add(self.cache_write_1h);
+        let parts = [self.uncached_in, self.cache_read, written, self.audio_in, self.image_in];
         parts.into_iter().fold(0, u64::saturating_add)
     }
 
     /// All output tokens.
     pub fn output(&self) -> u64 {
-        self.out_text + self.out_reasoning + self.audio_out
+        let parts = [self.out_text, self.out_reasoning, self.audio_out, self.image_out];
+        parts.into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// All tokens.
+    pub fn total(&self) -> u64 {
+        self.input().saturating_add(self.output())
+    }
+
+    /// Adds another call's.
+    pub fn add(&mut self, other: &Usage) {
+        let more = |mine: &mut u64, other: u64| *mine = mine.saturating_add(other);
+        more(&mut self.uncached_in, other.uncached_in);
+        more(&mut self.cache_read, other.cache_read);
+        more(&mut self.cache_write, other.cache_write);
+        more(&mut self.cache_write_1h, other.cache_write_1h);
+        more(&mut self.audio_in, other.audio_in);
+        more(&mut self.image_in, other.image_in);
+        more(&mut self.out_text, other.out_text);
+        more(&mut self.out_reasoning, other.out_reasoning);
+        more(&mut self.audio_out, other.audio_out);
+        more(&mut self.image_out, other.image_out);
     }
 }

@@ -231,6 +231,11 @@ impl Money {
         Money { nano_usd: n as u64 }
     }
 
+    /// In dollars with all nine decimals: a single call often costs less than a millionth of a dollar.
+    pub fn usd_exact(self) -> String {
+        format!("{}.{:09}", self.nano_usd / 1_000_000_000, self.nano_usd % 1_000_000_000)
+    }
+
     /// In dollars, for display.
     pub fn usd(self) -> f64 {
         self.nano_usd as f64 / 1e9

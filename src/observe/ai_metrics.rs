@@ -1,8 +1,28 @@
 //! The metric families of the AI gateway.
 
 use super::metrics::Kind::{Counter, Gauge, Histogram as Buckets};
-use super::metrics::{Family, counter, family, gauge, histogram};
+use super::metrics::{Family, counter, family, gauge, histogram, histogram_of};
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
+
+/// Labels of OpenTelemetry's conventions for generative AI.
+const GEN_AI: &[&str] = &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"];
+/// Steps of token counts, as the conventions have them.
+const TOKENS: [f64; 14] = [
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
 
 /// The families.
 pub const FAMILIES: &[Family] = &[
@@ -30,12 +50,31 @@ pub const FAMILIES: &[Family] = &[
     ),
     family(Gauge, "sluicegate_ai_model_in_flight", "Calls in flight", &["provider", "model"]),
     family(Counter, "sluicegate_ai_lost_tokens_total", "Tokens billed for answers that nobody got", &["model"]),
-    family(Counter, "sluicegate_ai_tokens_total", "Tokens billed", &["model", "kind"]),
-    family(Counter, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["model"]),
-    family(Counter, "sluicegate_ai_saved_tokens_total", "Tokens not spent", &["source"]),
-    family(Counter, "sluicegate_ai_saved_nano_usd_total", "Cost not spent, 1e-9 USD", &["source"]),
-    family(Counter, "sluicegate_ai_saved_milliseconds_total", "Model time not spent", &["source"]),
+    family(Counter, "sluicegate_ai_tokens_total", "Tokens billed", &["route", "key", "model", "kind"]),
+    family(Counter, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["route", "key", "model"]),
+    family(Counter, "sluicegate_ai_unpriced_tokens_total", "Tokens billed at no known price", &["model"]),
+    family(Counter, "sluicegate_ai_saved_tokens_total", "Tokens not spent", &["route", "key", "model", "source"]),
+    family(
+        Counter,
+        "sluicegate_ai_saved_nano_usd_total",
+        "Cost not spent, 1e-9 USD",
+        &["route", "key", "model", "source"],
+    ),
+    family(
+        Counter,
+        "sluicegate_ai_saved_milliseconds_total",
+        "Model time not spent",
+        &["route", "key", "model", "source"],
+    ),
     family(Buckets, "sluicegate_ai_first_token_seconds", "Time to the first token", &["model"]),
+    family(
+        Buckets,
+        "gen_ai_client_token_usage",
+        "Tokens of a call that a provider answered; input holds the cached ones",
+        &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_token_type"],
+    ),
+    family(Buckets, "gen_ai_client_operation_duration_seconds", "Time of a call to its last byte", GEN_AI),
+    family(Buckets, "gen_ai_server_time_to_first_token_seconds", "Time to the first token", GEN_AI),
     family(Counter, "sluicegate_ai_guard_total", "What guards did", &["guard", "kind", "action"]),
     family(Gauge, "sluicegate_ai_semantic_lookups", "Semantic caches: hits, misses, stored", &["cache", "result"]),
     family(Gauge, "sluicegate_ai_semantic_bypasses", "Prompts that were not looked up", &["cache", "reason"]),
@@ -63,18 +102,27 @@ pub struct AiMetrics {
     pub model_in_flight: IntGaugeVec,
     /// Tokens of answers that nobody got, by model; part of `tokens`.
     pub lost_tokens: IntCounterVec,
-    /// Tokens, by model and kind (`input`, `cached_input`, `output`, `reasoning`).
+    /// Tokens, by route, key, model and kind (`input`, `cached_input`, `cache_write`, `output`, `reasoning` …).
     pub tokens: IntCounterVec,
-    /// Cost in billionths of a US dollar, by model.
+    /// Cost in billionths of a US dollar, by route, key and model.
     pub cost_nano_usd: IntCounterVec,
-    /// Tokens that caches answered instead of a model, by source.
+    /// Tokens that have no known price, by model; part of `tokens`.
+    pub unpriced_tokens: IntCounterVec,
+    /// Tokens that caches answered instead of a model, by route, key, model and source; with the source
+    /// `prompt_cache` those that the provider read from its own cache, which are cheaper and not spared.
     pub saved_tokens: IntCounterVec,
-    /// Cost that caches saved, in billionths of a US dollar, by source.
+    /// Cost that caches saved, in billionths of a US dollar, likewise.
     pub saved_nano_usd: IntCounterVec,
-    /// Model time that caches saved, in milliseconds, by source.
+    /// Model time that caches saved, in milliseconds, likewise.
     pub saved_ms: IntCounterVec,
     /// Time to the first token, by model.
     pub first_token_seconds: HistogramVec,
+    /// Tokens of a call, by operation, provider, model (both in words of the configuration) and direction.
+    pub gen_ai_tokens: HistogramVec,
+    /// Time of a call, by operation, provider and model.
+    pub gen_ai_seconds: HistogramVec,
+    /// Time to the first token, likewise.
+    pub gen_ai_first_token: HistogramVec,
     /// What guards did, by set, kind of what was found (`email`, `injection`, `word`, `schema` …) and action.
     pub guard: IntCounterVec,
     /// What the semantic caches did, by cache and result.
@@ -101,10 +149,14 @@ impl AiMetrics {
             lost_tokens: c(r, "sluicegate_ai_lost_tokens_total")?,
             tokens: c(r, "sluicegate_ai_tokens_total")?,
             cost_nano_usd: c(r, "sluicegate_ai_cost_nano_usd_total")?,
+            unpriced_tokens: c(r, "sluicegate_ai_unpriced_tokens_total")?,
             saved_tokens: c(r, "sluicegate_ai_saved_tokens_total")?,
             saved_nano_usd: c(r, "sluicegate_ai_saved_nano_usd_total")?,
             saved_ms: c(r, "sluicegate_ai_saved_milliseconds_total")?,
             first_token_seconds: h(r, "sluicegate_ai_first_token_seconds")?,
+            gen_ai_tokens: histogram_of(r, "gen_ai_client_token_usage", &TOKENS)?,
+            gen_ai_seconds: h(r, "gen_ai_client_operation_duration_seconds")?,
+            gen_ai_first_token: h(r, "gen_ai_server_time_to_first_token_seconds")?,
             guard: c(r, "sluicegate_ai_guard_total")?,
             semantic: gauge(r, "sluicegate_ai_semantic_lookups")?,
             semantic_bypasses: gauge(r, "sluicegate_ai_semantic_bypasses")?,

@@ -192,8 +192,13 @@ pub(super) fn gauge(r: &Registry, name: &str) -> prometheus::Result<IntGaugeVec>
 }
 
 pub(super) fn histogram(r: &Registry, name: &str) -> prometheus::Result<HistogramVec> {
+    histogram_of(r, name, &SECONDS)
+}
+
+/// One whose steps are no times.
+pub(super) fn histogram_of(r: &Registry, name: &str, steps: &[f64]) -> prometheus::Result<HistogramVec> {
     let f = row(name)?;
-    let h = HistogramVec::new(HistogramOpts::new(f.name, f.help).buckets(SECONDS.to_vec()), f.labels)?;
+    let h = HistogramVec::new(HistogramOpts::new(f.name, f.help).buckets(steps.to_vec()), f.labels)?;
     r.register(Box::new(h.clone()))?;
     Ok(h)
 }

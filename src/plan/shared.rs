@@ -5,6 +5,7 @@
 use super::{HttpStore, Plan};
 use crate::ai::AnswerCache;
 use crate::ai::embed::Embedder;
+use crate::ai::ledger::Ledger;
 use crate::ai::routing::board::Board;
 use crate::ai::semantic::SemanticCache;
 use crate::ai::vector::VectorStore;
@@ -185,6 +186,8 @@ pub struct Shared {
     pub semantics: Kept<Arc<SemanticCache>>,
     /// How the models stand.
     pub board: Arc<Board>,
+    /// What model calls used and what was spared.
+    pub ledger: Ledger,
     /// Published key sets.
     pub jwks: JwksPool,
     /// Embedders.
@@ -218,6 +221,7 @@ impl Shared {
             answers: Kept::default(),
             semantics: Kept::default(),
             board: Arc::default(),
+            ledger: Ledger::default(),
             jwks: JwksPool::default(),
             embedders: Kept::default(),
             vectors: Kept::default(),

@@ -2,10 +2,9 @@
 
 use super::ctx::Ctx;
 use super::{Edge, policy};
-use crate::ai::call::{Call, CallRecord, Ending, Try};
+use crate::ai::call::{Call, Ending, Try};
 use crate::ai::usage::Usage;
 use crate::base::source::Source;
-use crate::base::units::Money;
 use crate::mcp::record::Asked;
 use crate::observe::access_log::{Record, timestamp};
 use crate::observe::ai_metrics::AiMetrics;
@@ -82,7 +81,9 @@ pub fn log(edge: &Edge, sent: &Sent<'_>, ctx: &mut Ctx) {
         edge.shared.metrics.reason(Source::HttpCache, "predicted");
     }
     if let Some(call) = &ctx.call {
-        model_call(&edge.shared.metrics, ctx.route_name(), call, ctx.source.as_str(), status);
+        let call = call.read();
+        super::ledger::enter(edge, ctx, &call);
+        model_call(&edge.shared.metrics, ctx.route_name(), &call, (ctx.source.as_str(), status));
     }
     if let Some(asked) = &ctx.mcp {
         let asked = asked.read();
@@ -168,12 +169,17 @@ fn told(c: &Call) -> serde_json::Value {
         "score": c.score,
         "input_tokens": c.usage.map(|u| u.input()),
         "output_tokens": c.usage.map(|u| u.output()),
+        "tokens": c.usage.as_ref().map(buckets),
         "cost_usd": c.cost.map(|m| m.usd()),
+        "price": c.priced.as_ref().map(|p| &*p.version),
         "lost": c.lost.iter().map(|l| serde_json::json!({
             "model": l.model, "input_tokens": l.usage.input(), "output_tokens": l.usage.output(),
             "cost_usd": l.cost.map(|m| m.usd()),
         })).collect::<Vec<_>>(),
         "saved_usd": c.saved.and_then(|s| s.cost).map(|m| m.usd()),
+        "saved_tokens": c.saved.map(|s| s.input_tokens.saturating_add(s.output_tokens)),
+        "saved_seconds": c.saved.map(|s| s.seconds),
+        "prompt_cache_saved_usd": c.priced.as_ref().map(|p| p.prompt_cache.usd()),
         "first_content_ms": c.first_content.map(|d| d.as_secs_f64() * 1e3),
         "attempts": c.attempts.iter().map(|a| serde_json::json!({
             "model": a.model, "provider": a.provider, "outcome": a.outcome, "seconds": a.seconds,
@@ -188,42 +194,23 @@ fn told(c: &Call) -> serde_json::Value {
     })
 }
 
-fn model_call(m: &Metrics, route: &str, call: &CallRecord, source: &str, status: u16) {
-    let c = call.read();
+/// The kinds of tokens of which there were any.
+fn buckets(usage: &Usage) -> serde_json::Value {
+    usage.kinds().into_iter().filter(|(_, n)| *n > 0).map(|(kind, n)| (kind.to_owned(), n)).collect()
+}
+
+fn model_call(m: &Metrics, route: &str, c: &Call, (source, status): (&str, u16)) {
     let model = c.model.as_deref().unwrap_or("none");
     let ai = &m.ai;
     ai.calls.with_label_values(&[route, model, source, &status.to_string()]).inc();
     let lookup = if c.cache_reason.is_empty() { c.cache.as_str() } else { c.cache_reason };
     ai.lookups.with_label_values(&[route, lookup]).inc();
-    attempts(ai, &c);
+    attempts(ai, c);
     for (kind, done, n) in c.guard.counts() {
         ai.guard.with_label_values(&[c.guard.guard.as_str(), kind, done.as_str()]).inc_by(n);
     }
-    if let Some(u) = c.usage {
-        billed(ai, model, &u, c.cost);
-    }
-    for lost in &c.lost {
-        billed(ai, &lost.model, &lost.usage, lost.cost);
-        ai.lost_tokens.with_label_values(&[&lost.model]).inc_by(lost.usage.input() + lost.usage.output());
-    }
-    if let Some(s) = c.saved {
-        let by = &[c.cache.as_str()];
-        ai.saved_tokens.with_label_values(by).inc_by(s.input_tokens + s.output_tokens);
-        ai.saved_nano_usd.with_label_values(by).inc_by(s.cost.unwrap_or_default().nano_usd);
-        let ms = Duration::try_from_secs_f64(s.seconds).unwrap_or_default().as_millis();
-        ai.saved_ms.with_label_values(by).inc_by(u64::try_from(ms).unwrap_or(0));
-    }
     if let Some(first) = c.first_content.filter(|_| c.saved.is_none()) {
         ai.first_token_seconds.with_label_values(&[model]).observe(first.as_secs_f64());
-    }
-}
-
-fn billed(ai: &AiMetrics, model: &str, usage: &Usage, cost: Option<Money>) {
-    for (kind, n) in usage.kinds() {
-        ai.tokens.with_label_values(&[model, kind]).inc_by(n);
-    }
-    if let Some(cost) = cost {
-        ai.cost_nano_usd.with_label_values(&[model]).inc_by(cost.nano_usd);
     }
 }
 

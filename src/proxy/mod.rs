@@ -9,6 +9,7 @@ pub mod early_hints;
 pub mod express;
 pub mod fail;
 pub mod interim;
+mod ledger;
 pub mod log;
 pub mod mcp;
 pub mod passthrough;

@@ -64,6 +64,12 @@ async fn what_a_hit_saved_is_counted() {
     call(&edge, &chat("auto", "hello")).await;
     // 10 tokens in at 1 USD and 3 out at 2 USD per million; counted once the answer is out
     wait_until("the cost", async || edge.metric("sluicegate_ai_cost_nano_usd_total", &[]).await == 16_000.0).await;
+    let tokens = edge.metric("gen_ai_client_token_usage_sum", &["gen_ai_operation_name=\"chat\""]).await;
+    assert_eq!(tokens, 13.0);
+    assert_eq!(
+        edge.metric("gen_ai_client_operation_duration_seconds_count", &["gen_ai_request_model=\"small\""]).await,
+        1.0
+    );
     until_source(&edge, &chat("auto", "hello"), "ai_exact").await;
     wait_until("the saving", async || edge.metric("sluicegate_ai_saved_nano_usd_total", &[]).await >= 16_000.0).await;
 }
@@ -277,4 +283,36 @@ async fn a_qdrant_that_is_not_there_slows_nothing_and_fails_nothing() {
     for text in [ASKED, PARAPHRASE] {
         assert_eq!(call(&edge, &chat("auto", text)).await.source(), "provider");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_is_told_by_route_key_and_model_with_what_was_saved() {
+    let llm = Llm::saying("one two three").await;
+    let edge = setup(&llm, "exact").start().await;
+    call(&edge, &chat("auto", "hello")).await;
+    until_source(&edge, &chat("auto", "hello"), "ai_exact").await;
+    wait_until("the entry", async || usage(&edge, "by=model").await["total"]["saved"]["exact"]["calls"] == 1).await;
+    for (by, name) in [("route", None), ("key", Some("none")), ("model", None)] {
+        let told = usage(&edge, &format!("by={by}&period=2h")).await;
+        let [row] = told["rows"].as_array().unwrap().as_slice() else { panic!("{told}") };
+        assert!(row[by].is_string() && name.is_none_or(|n| row[by] == n), "{told}");
+        assert_eq!(
+            (&row["calls"], &row["tokens"]["input"], &row["tokens"]["output"]),
+            (&json!(2), &json!(10), &json!(3))
+        );
+        // 10 tokens in at 1 USD and 3 out at 2 USD per million, spent once and spared once
+        assert_eq!((&row["cost_usd"], &row["cost_nano_usd"]), (&json!("0.000016000"), &json!(16_000)), "{told}");
+        assert_eq!((&row["unpriced_tokens"], &row["prices"]), (&json!(0), &json!(["config"])));
+        assert_eq!((&row["saved"]["exact"]["tokens"], &row["saved"]["exact"]["usd"]), (&json!(13), &json!(0.000_016)));
+        assert_eq!(row["synthetic_capacity"]["tokens"], 13);
+        assert_eq!(row["synthetic_capacity"]["share_of_tokens"], 0.5);
+        assert_eq!(told["total"]["cost_share"], 1.0);
+    }
+    for wrong in ["by=colour", "period=99y", "period=63d", "since=1"] {
+        assert_eq!(client::get(edge.admin(), &format!("/ai/usage?{wrong}")).await.status, 400, "{wrong}");
+    }
+}
+
+async fn usage(edge: &Edge, query: &str) -> serde_json::Value {
+    client::get(edge.admin(), &format!("/ai/usage?{query}")).await.json()
 }

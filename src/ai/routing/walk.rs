@@ -233,14 +233,14 @@ fn has_room(model: &Model, context: Option<u64>) -> bool {
 }
 
 fn order(routing: &Routing, errand: &Errand, stage: &Stage) -> Vec<usize> {
-    let now = routing.rules.clock.elapsed();
+    let (now, wall) = (routing.rules.clock.elapsed(), routing.rules.clock.unix_secs());
     let known = |(model, weight): (&Arc<Model>, &u32)| {
         let standing = routing.standing(model);
         Known {
             weight: *weight,
             in_flight: standing.map_or(0, |s| s.in_flight()),
             latency: standing.and_then(|s| s.latency(errand.stream, now)),
-            cost: model.rate.map(|rate| rate.cost(&errand.usage()).nano_usd),
+            cost: model.rate(wall).map(|rate| rate.cost(&errand.usage()).nano_usd),
         }
     };
     let all: Vec<Known> = stage.models.iter().zip(&stage.weights).map(known).collect();

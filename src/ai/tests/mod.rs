@@ -5,6 +5,7 @@ mod bedrock;
 mod caching;
 mod collapsing;
 mod compat;
+mod costs;
 pub mod crossing;
 mod fallback;
 mod gemini_client;

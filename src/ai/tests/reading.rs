@@ -148,6 +148,7 @@ fn every_bucket_has_its_own_price() {
         out_text: 600,
         out_reasoning: 70,
         audio_out: 8,
+        ..Usage::default()
     };
     // Micro-dollars: 3,000 + 60,000 + 11,250 + 2,400 + 1,600 + 9,000 + 1,400 + 512.
     assert_eq!(Rate::new(&serde_yaml::from_str(all).unwrap()).unwrap().cost(&u).nano_usd, 89_162_000);
@@ -293,18 +294,28 @@ proptest! {
     }
 
     #[test]
-    fn a_view_of_usage_read_back_counts_the_same(parts in prop::array::uniform8(0u64..1_000_000)) {
-        let [uncached_in, cache_read, cache_write, cache_write_1h, audio_in, out_text, out_reasoning, audio_out] = parts;
+    fn a_view_of_usage_read_back_counts_the_same(parts in prop::array::uniform10(0u64..1_000_000)) {
+        let [uncached_in, cache_read, cache_write, cache_write_1h, audio_in, out_text, out_reasoning, audio_out, image_in, image_out] =
+            parts;
         let u = Usage {
-            uncached_in, cache_read, cache_write, cache_write_1h, audio_in, out_text, out_reasoning, audio_out,
+            uncached_in, cache_read, cache_write, cache_write_1h, audio_in, out_text, out_reasoning, audio_out, image_in,
+            image_out,
         };
         let openai = Usage::from_openai(&u.to_openai()).unwrap();
-        // OpenAI has no word for how long a cache lives, Anthropic none for audio.
-        let short = Usage { cache_write: cache_write + cache_write_1h, cache_write_1h: 0, ..u };
+        // OpenAI has no word for how long a cache lives nor for images, Anthropic none for audio either.
+        let imageless = Usage {
+            uncached_in: uncached_in + image_in, image_in: 0, out_text: out_text + image_out, image_out: 0, ..u
+        };
+        let short = Usage { cache_write: cache_write + cache_write_1h, cache_write_1h: 0, ..imageless };
         prop_assert_eq!(openai, short);
         let silent = Usage {
-            uncached_in: uncached_in + audio_in, audio_in: 0, out_text: out_text + audio_out, audio_out: 0, ..u
+            uncached_in: uncached_in + audio_in + image_in, audio_in: 0,
+            out_text: out_text + audio_out + image_out, audio_out: 0, ..imageless
         };
+        // Gemini tells modalities of the whole prompt, and nothing of what was written to a cache.
+        let gemini = Usage::from_gemini(&u.to_gemini()).unwrap();
+        prop_assert_eq!((gemini.input(), gemini.output()), (u.input(), u.output()));
+        prop_assert_eq!((gemini.audio_in, gemini.image_in, gemini.image_out), (audio_in, image_in, image_out));
         prop_assert_eq!(Usage::from_anthropic(&u.to_anthropic()).unwrap(), silent);
     }
 

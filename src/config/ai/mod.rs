@@ -10,7 +10,7 @@ mod routing;
 
 pub use cache::{AnswerCache, Exact};
 pub use compat::{Azure, AzureAuth, Compat, Quirks};
-pub use model::{Model, Price, PriceList, Thinking};
+pub use model::{LongContext, Model, Price, PriceList, Thinking};
 pub use provider::{Aws, Dialect, Provider, Timeouts};
 pub use routing::{After, Backoff, FallbackOn, Health, Hedge, Hold, Mix, Retry, Strategy, Streaming, Tier, faults};
 

@@ -77,6 +77,32 @@ pub struct Price {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0))]
     pub audio_output: Option<f64>,
+    /// Image input tokens, where the provider counts them apart; the `input` price when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub image_input: Option<f64>,
+    /// Image output tokens, where the provider counts them apart; the `output` price when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
+    pub image_output: Option<f64>,
+    /// What a call with a long prompt costs instead; the same as any other when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_context: Option<LongContext>,
+}
+
+/// How the prices change for the whole of a call whose prompt is long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LongContext {
+    /// The prompt is long above this many input tokens, those read from the prompt cache among them.
+    #[schemars(range(min = 1))]
+    pub above_tokens: u64,
+    /// What all prices of input are multiplied with; 1 to 100, in thousandths.
+    #[schemars(range(min = 1.0, max = 100.0))]
+    pub input_times: f64,
+    /// What all prices of output are multiplied with; 1 to 100, in thousandths.
+    #[schemars(range(min = 1.0, max = 100.0))]
+    pub output_times: f64,
 }
 
 /// A price list: `conf/prices.yaml`.
@@ -87,4 +113,8 @@ pub struct PriceList {
     pub version: String,
     /// Prices by the provider's name for the model.
     pub models: BTreeMap<String, Price>,
+    /// Prices that replace those from a day on: by that day, `YYYY-MM-DD` in UTC, and by the provider's name for the
+    /// model. What was called before keeps its old price.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub valid_from: BTreeMap<String, BTreeMap<String, Price>>,
 }
