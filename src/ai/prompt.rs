@@ -3,7 +3,8 @@
 use super::dialect::{Dialect, gemini, openai_responses};
 use super::error::AiError;
 use super::facts::{self, Facts};
-use super::json::{Edit, ask_for_usage, members, splice};
+use super::headers::ClientWish;
+use super::json::{Edit, ask_for_usage, members, spelt, splice, without};
 use crate::base::strict_json;
 use bytes::Bytes;
 use http::Method;
@@ -147,6 +148,8 @@ pub struct Prompt {
     pub dialect: Dialect,
     /// What it says.
     pub facts: Facts,
+    /// What its body said to the gateway; it is no part of it any more.
+    pub wish: ClientWish,
     /// Its fields, parsed.
     pub(super) fields: Map<String, Value>,
     body: Bytes,
@@ -170,8 +173,8 @@ pub fn parse_at(
 ) -> Result<Prompt, AiError> {
     let dialect = operation.dialect();
     if matches!(operation, Operation::Models | Operation::Model) {
-        let (facts, fields, body) = (Facts::default(), Map::new(), Bytes::new());
-        return Ok(Prompt { operation, dialect, facts, fields, body, model_at: None, stream_options_at: None });
+        let (facts, wish, fields, body) = (Facts::default(), ClientWish::default(), Map::new(), Bytes::new());
+        return Ok(Prompt { operation, dialect, facts, wish, fields, body, model_at: None, stream_options_at: None });
     }
     if body.len() > bytes_max {
         return Err(AiError::TooLarge { bytes_max });
@@ -185,6 +188,17 @@ pub fn parse_at(
         let message = "the request body must be a JSON object, such as {\"model\": \"auto\", \"messages\": [...]}";
         return Err(AiError::invalid(message, None, "invalid_json"));
     };
+    let taken = ClientWish::take(&mut fields)?;
+    let mut body = body.clone();
+    let mut wish = ClientWish::default();
+    let mut text = text;
+    let shorter;
+    if let Some((said, names)) = taken {
+        let spelt = spelt(text).map_err(|e| not_json(&e))?;
+        shorter = splice(text, without(&spelt, &names));
+        (wish, text) = (said, &shorter);
+        body = Bytes::copy_from_slice(shorter.as_bytes());
+    }
     if dialect == Dialect::Gemini {
         fields = gemini::read::with_path(fields, operation, model.unwrap_or_default());
     }
@@ -196,7 +210,7 @@ pub fn parse_at(
     };
     let model_at = place("model");
     let stream_options_at = place("stream_options");
-    Ok(Prompt { operation, dialect, facts, fields, model_at, stream_options_at, body })
+    Ok(Prompt { operation, dialect, facts, wish, fields, model_at, stream_options_at, body })
 }
 
 impl Prompt {
