@@ -2,7 +2,6 @@
 
 use super::call::{CacheOutcome, Ending, Saved};
 use super::exact::{Stored, entry_id};
-use super::headers::dress;
 use super::seam::Hit;
 use super::usage::Usage;
 use super::{Run, provider, set_media_type};
@@ -44,7 +43,7 @@ impl Run<'_> {
         reply.body = Body::Full(body);
         set_media_type(&mut reply, facts.stream);
         let age = (outcome != CacheOutcome::Collapsed).then_some(age);
-        Some(dress(reply, &self.record.read(), age))
+        Some(self.dressed(reply, age))
     }
 
     /// A semantic hit in the form of an exact one. The tier is the one decided on now: the partition holds no other.

@@ -3,8 +3,11 @@
 //! client's. `Gateway::answer` tells the whole story.
 
 pub mod adapter;
+mod ask;
+mod bond;
 pub mod call;
 mod canon;
+mod cascade;
 pub mod catalog;
 pub mod collapse;
 mod compat;
@@ -21,6 +24,7 @@ pub mod headers;
 mod json;
 mod key;
 mod models;
+mod prefix;
 pub mod price;
 pub mod prompt;
 mod provider;
@@ -28,11 +32,13 @@ mod reach;
 mod record;
 mod replay;
 pub mod routing;
+pub mod score;
 pub mod seam;
 pub mod semantic;
 mod settle;
 mod sign;
 mod sse;
+mod steer;
 mod stream;
 pub mod usage;
 pub mod vector;
@@ -50,12 +56,12 @@ use crate::base::reply::{Body, Reply};
 use crate::base::source::Source;
 use crate::config::ai::{Ai, AiRoute};
 use crate::fetch::Fetcher;
-use call::{CacheOutcome, Call, CallRecord, Ending, Watch};
+use call::{Call, CallRecord, Ending, Watch};
 use catalog::{Catalog, Choice};
-use collapse::{Followed, InFlight, Joined};
+use collapse::InFlight;
 use error::AiError;
 use exact::ExactCache;
-use headers::{CacheMode, dress};
+use headers::{CacheMode, dress, peers};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use plan::CachePlan;
 use prompt::{Operation, Prompt};
@@ -63,11 +69,12 @@ use provider::Opened;
 use reach::Reached;
 use routing::Routing;
 use routing::board::Board;
-use seam::{Lookup, SemanticLookup, Ticket};
+use seam::SemanticLookup;
 use settle::{Files, Settle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use steer::Steering;
 use stream::LiveStream;
 use verdict::Failure;
 
@@ -145,6 +152,7 @@ pub struct Gateway {
     fetcher: Fetcher,
     clock: Clock,
     routing: Routing,
+    steering: Steering,
 }
 
 /// One call under way.
@@ -167,12 +175,13 @@ impl Gateway {
         clock: Clock,
     ) -> Gateway {
         let routing = Routing::alone(&catalog, clock.clone());
-        Gateway { catalog, caches, fetcher, clock, routing }
+        Gateway { catalog, caches, fetcher, clock, routing, steering: Steering::default() }
     }
 
     /// The same with the section's rules, on a board that others share.
     pub fn on_board(mut self, board: &Arc<Board>, ai: &Ai) -> Gateway {
         self.routing = Routing::new(&self.catalog, board.clone(), ai, self.clock.clone());
+        self.steering = Steering::of(ai);
         self
     }
 
@@ -184,7 +193,7 @@ impl Gateway {
     /// Answers a prompt and keeps the record of it, also where the caller drops the future because the client left.
     pub async fn answer(
         &self,
-        prompt: Prompt,
+        mut prompt: Prompt,
         directives: &AiDirectives,
         context: &Context,
         record: Arc<CallRecord>,
@@ -194,6 +203,7 @@ impl Gateway {
             (c.operation, c.stream) = (Some(prompt.operation), prompt.facts.stream);
             c.requested = prompt.facts.model.chars().take(MODEL_CHARS_MAX).collect();
         });
+        prompt.prefix = self.prefix(&prompt, context);
         let mut watch = Watch { record: &record, clock: &self.clock, started, waited_for: true };
         let reply = self.reply(&prompt, directives, context, (&record, started)).await;
         watch.waited_for = false;
@@ -237,12 +247,13 @@ impl Gateway {
         context: &Context,
         record: &CallRecord,
     ) -> Result<(Choice, CachePlan), AiError> {
-        let script = directives.model.as_deref().or(directives.tier.as_deref());
+        let (script, complexity) = self.decided(prompt, directives, &context.options);
         let choice = self.catalog.choose(&prompt.facts.model, script, &context.options)?;
         let cache = context.options.cache.as_ref().and_then(|name| self.caches.get(name));
         let plan = CachePlan::make(prompt, directives, context, &choice, cache)?;
         record.note(|c| {
             c.target.clone_from(&choice.name);
+            c.complexity = complexity;
             (c.cache, c.cache_reason) = (plan.outcome, plan.reason);
         });
         Ok((choice, plan))
@@ -270,7 +281,7 @@ impl Run<'_> {
             Ok(reply) => return reply,
             Err(lead) => lead,
         };
-        match self.reach().await {
+        match self.climb().await {
             Ok(reached) => {
                 let ticket = ticket.map(|t| (t, self.plan.filings.clone()));
                 self.deliver(reached, Files { exact: self.plan.place(), ticket, lead })
@@ -281,55 +292,6 @@ impl Run<'_> {
                 }
                 self.give_up(failure)
             }
-        }
-    }
-
-    fn ask_exact(&self) -> Option<Reply> {
-        let (stored, age) = self.plan.exact_for_reading()?;
-        self.replay(&stored, CacheOutcome::Exact, age)
-    }
-
-    /// A semantic hit, or the ticket under which the coming answer is to be filed.
-    async fn ask_semantic(&mut self) -> Result<Reply, Option<Box<dyn Ticket>>> {
-        let Some((cache, query)) = self.plan.semantic.take() else { return Err(None) };
-        if self.plan.refresh {
-            let ticket = cache.ticket(&query).await;
-            return Err(ticket.map_err(|reason| self.record.note(|c| c.cache_reason = reason)).ok());
-        }
-        match cache.lookup(&query).await {
-            Lookup::Hit(hit) => {
-                let stored = self.stored_of(&hit);
-                self.record.note(|c| (c.score, c.entry) = (Some(hit.score), Some(hit.id)));
-                self.replay(&stored, CacheOutcome::Semantic, hit.age).ok_or(None)
-            }
-            Lookup::Miss(ticket) => Err(Some(ticket)),
-            Lookup::Bypass(reason) => {
-                self.record.note(|c| c.cache_reason = reason);
-                Err(None)
-            }
-        }
-    }
-
-    /// The answer of an identical call in flight, or the duty to produce it for the others.
-    async fn ask_flight(&self) -> Result<Reply, Option<collapse::Lead>> {
-        let Some((calls, key)) = &self.plan.collapse else { return Err(None) };
-        let elect = async {
-            loop {
-                match calls.join(*key) {
-                    Joined::Lead(lead) => return Err(Some(lead)),
-                    Joined::Follow(follow) => match follow.answer(COLLAPSE_CLIENT_WAIT).await {
-                        Followed::Answer(stored) => return Ok(stored),
-                        Followed::Left => {}
-                        Followed::Alone => return Err(None),
-                    },
-                }
-            }
-        };
-        match tokio::time::timeout(COLLAPSE_WAIT, elect).await {
-            Ok(Ok(stored)) => self.replay(&stored, CacheOutcome::Collapsed, Duration::ZERO).ok_or(None),
-            // The call before may have ended between the look-up and the election.
-            Ok(Err(lead)) => self.ask_exact().ok_or(lead),
-            Err(_) => Err(None),
         }
     }
 
@@ -363,7 +325,12 @@ impl Run<'_> {
             }
         }
         set_media_type(&mut reply, facts.stream);
-        dress(reply, &self.record.read(), None)
+        self.dressed(reply, None)
+    }
+
+    fn dressed(&self, reply: Reply, age: Option<Duration>) -> Reply {
+        let call = self.record.read();
+        peers(dress(reply, &call, age), &call, &self.gateway.steering.compat)
     }
 
     fn give_up(&self, failure: Failure) -> Reply {
@@ -377,7 +344,7 @@ impl Run<'_> {
             }
             Err(error) => error.reply(self.prompt.dialect),
         };
-        dress(reply, &self.record.read(), None)
+        self.dressed(reply, None)
     }
 
     fn reason(&self) -> &'static str {

@@ -4,6 +4,7 @@ use super::dialect::{Dialect, gemini, openai_responses};
 use super::error::AiError;
 use super::facts::{self, Facts};
 use super::headers::ClientWish;
+use super::prefix::Prefix;
 use super::json::{Edit, ask_for_usage, members, spelt, splice, without};
 use crate::base::strict_json;
 use bytes::Bytes;
@@ -150,6 +151,8 @@ pub struct Prompt {
     pub facts: Facts,
     /// What its body said to the gateway; it is no part of it any more.
     pub wish: ClientWish,
+    /// What of it providers are asked to cache.
+    pub prefix: Option<Prefix>,
     /// Its fields, parsed.
     pub(super) fields: Map<String, Value>,
     body: Bytes,
@@ -174,7 +177,8 @@ pub fn parse_at(
     let dialect = operation.dialect();
     if matches!(operation, Operation::Models | Operation::Model) {
         let (facts, wish, fields, body) = (Facts::default(), ClientWish::default(), Map::new(), Bytes::new());
-        return Ok(Prompt { operation, dialect, facts, wish, fields, body, model_at: None, stream_options_at: None });
+        let prefix = None;
+        return Ok(Prompt { operation, dialect, facts, wish, prefix, fields, body, model_at: None, stream_options_at: None });
     }
     if body.len() > bytes_max {
         return Err(AiError::TooLarge { bytes_max });
@@ -210,7 +214,7 @@ pub fn parse_at(
     };
     let model_at = place("model");
     let stream_options_at = place("stream_options");
-    Ok(Prompt { operation, dialect, facts, wish, fields, model_at, stream_options_at, body })
+    Ok(Prompt { operation, dialect, facts, wish, prefix: None, fields, model_at, stream_options_at, body })
 }
 
 impl Prompt {
