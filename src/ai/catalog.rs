@@ -118,6 +118,8 @@ pub struct Fault {
 pub struct Catalog {
     models: BTreeMap<String, Arc<Model>>,
     tiers: BTreeMap<String, Stage>,
+    /// Whether `auto` is a tier, too.
+    auto: bool,
 }
 
 /// One step of a choice: models that may answer.
@@ -193,7 +195,8 @@ impl Catalog {
             }
             if let Some(provider) = providers.get(&m.provider) {
                 if !provider.variety.names(&m.model) {
-                    let message = "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
+                    let message =
+                        "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
                     faults.push(Fault { path: format!("{path}.model"), message });
                 }
                 faults.extend(model_faults(&path, m, provider.dialect));
@@ -208,6 +211,7 @@ impl Catalog {
             }
         }
         catalog.compile_tiers(ai, &mut faults);
+        catalog.compile_auto(ai, &mut faults);
         if faults.is_empty() { Ok(catalog) } else { Err(faults) }
     }
 
@@ -239,6 +243,17 @@ impl Catalog {
         }
     }
 
+    fn compile_auto(&mut self, ai: &Ai, faults: &mut Vec<Fault>) {
+        let Some(auto) = &ai.auto else { return };
+        self.auto = true;
+        for (i, step) in auto.tiers.iter().enumerate().filter(|(_, s)| !ai.tiers.contains_key(&s.tier)) {
+            let message = unknown("tier", &step.tier, ai.tiers.keys());
+            faults.push(Fault { path: format!("ai.auto.tiers[{i}].tier"), message });
+        }
+        let own = auto.faults().into_iter();
+        faults.extend(own.map(|(place, message)| Fault { path: format!("ai.auto.{place}"), message }));
+    }
+
     /// Checks a route's names; faults are relative to the route's `ai:` block.
     pub fn check_route(&self, route: &AiRoute) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -247,11 +262,17 @@ impl Catalog {
                 faults.push(Fault { path, message: unknown("tier", name, self.tiers.keys()) });
             }
         };
-        if let Some(name) = &route.tier {
+        if let Some(name) = route.tier.as_ref().filter(|name| *name != AUTO) {
             tier("tier".to_owned(), name);
         }
+        let cascade = route.cascade.iter().flat_map(|c| &c.tiers);
+        cascade.enumerate().for_each(|(i, name)| tier(format!("cascade.tiers[{i}]"), name));
         for (i, name) in route.fallback.iter().enumerate() {
             tier(format!("fallback[{i}]"), name);
+        }
+        if route.tier.as_deref() == Some(AUTO) && !self.auto {
+            let message = "which tiers \"auto\" stands for is said in `ai.auto`, and there is none".to_owned();
+            faults.push(Fault { path: "tier".to_owned(), message });
         }
         for (i, name) in route.models.iter().enumerate().filter(|(_, n)| !self.knows(n)) {
             let message = unknown("model or tier", name, self.names());
@@ -263,6 +284,11 @@ impl Catalog {
     /// Model names.
     pub fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
         self.models.values()
+    }
+
+    /// Tier names that a script may use: `auto` among them where it stands for some.
+    pub fn script_tiers(&self) -> impl Iterator<Item = String> {
+        self.tiers.keys().cloned().chain(self.auto.then(|| AUTO.to_owned()))
     }
 
     /// Tier names.
@@ -298,6 +324,11 @@ impl Catalog {
         let first = self.stage(name).ok_or_else(|| self.no_model(name, route))?;
         let fallback = route.fallback.iter().filter(|t| *t != name).filter_map(|t| self.stage(t)).collect();
         Ok(Choice { name: name.to_owned(), first, fallback })
+    }
+
+    /// The models of a tier.
+    pub fn tier(&self, name: &str) -> Option<Stage> {
+        self.tiers.get(name).cloned()
     }
 
     fn stage(&self, name: &str) -> Option<Stage> {

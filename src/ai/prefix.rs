@@ -72,7 +72,7 @@ struct Marks<'a> {
     edits: Vec<Edit>,
 }
 
-impl Marks<'_> {
+impl<'a> Marks<'a> {
     fn mark(&self) -> &'static str {
         match self.rule.ttl {
             PrefixTtl::FiveMinutes => "\"cache_control\":{\"type\":\"ephemeral\"}",
@@ -80,7 +80,7 @@ impl Marks<'_> {
         }
     }
 
-    fn text(&self, span: &Range<usize>) -> &str {
+    fn text(&self, span: &Range<usize>) -> &'a str {
         self.body.get(span.clone()).unwrap_or_default()
     }
 

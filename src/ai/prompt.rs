@@ -4,8 +4,8 @@ use super::dialect::{Dialect, gemini, openai_responses};
 use super::error::AiError;
 use super::facts::{self, Facts};
 use super::headers::ClientWish;
-use super::prefix::Prefix;
 use super::json::{Edit, ask_for_usage, members, spelt, splice, without};
+use super::prefix::Prefix;
 use crate::base::strict_json;
 use bytes::Bytes;
 use http::Method;
@@ -168,17 +168,22 @@ pub fn parse(operation: Operation, body: Bytes, bytes_max: usize) -> Result<Prom
 
 /// Reads a request whose model may stand in its path, as Google's does. Its fields are then those of the body with
 /// `model` and `stream`, as if they stood there.
-pub fn parse_at(
-    operation: Operation,
-    model: Option<String>,
-    body: Bytes,
-    bytes_max: usize,
-) -> Result<Prompt, AiError> {
+pub fn parse_at(operation: Operation, model: Option<String>, body: Bytes, bytes_max: usize) -> Result<Prompt, AiError> {
     let dialect = operation.dialect();
     if matches!(operation, Operation::Models | Operation::Model) {
         let (facts, wish, fields, body) = (Facts::default(), ClientWish::default(), Map::new(), Bytes::new());
         let prefix = None;
-        return Ok(Prompt { operation, dialect, facts, wish, prefix, fields, body, model_at: None, stream_options_at: None });
+        return Ok(Prompt {
+            operation,
+            dialect,
+            facts,
+            wish,
+            prefix,
+            fields,
+            body,
+            model_at: None,
+            stream_options_at: None,
+        });
     }
     if body.len() > bytes_max {
         return Err(AiError::TooLarge { bytes_max });

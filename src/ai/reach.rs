@@ -65,6 +65,11 @@ struct Asked {
 }
 
 impl Run<'_> {
+    /// By when the call must have an answer, whoever gives it.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.gateway.routing.way(&self.context.options).retry.deadline.0
+    }
+
     /// Asks the chosen models, then those of the fallback tiers, until one answers.
     pub(super) async fn reach(&self, ends: Instant) -> Result<Reached, Failure> {
         let routing = &self.gateway.routing;

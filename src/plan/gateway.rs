@@ -39,6 +39,9 @@ impl Making<'_> {
         for (place, message) in faults(&ai.health, Some(&ai.retry), Some(&ai.stream)) {
             self.fault(format!("ai.{place}"), message);
         }
+        if let Some(message) = ai.sticky.and_then(|s| s.fault()) {
+            self.fault("ai.sticky.ttl", message);
+        }
         let caches = self.answer_caches();
         let (fetcher, clock) = (self.shared.fetcher.clone(), self.shared.clock.clone());
         Some(Arc::new(Gateway::new(catalog, caches, fetcher, clock).on_board(&self.shared.board, ai)))

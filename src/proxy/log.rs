@@ -149,6 +149,8 @@ fn told(c: &Call) -> serde_json::Value {
         "cache_reason": c.cache_reason,
         "stored": c.stored,
         "score": c.score,
+        "complexity": c.complexity,
+        "sticky": c.sticky,
         "input_tokens": c.usage.map(|u| u.input()),
         "output_tokens": c.usage.map(|u| u.output()),
         "cost_usd": c.cost.map(|m| m.usd()),
@@ -179,6 +181,12 @@ fn model_call(m: &Metrics, route: &str, call: &CallRecord, source: &str, status:
     let lookup = if c.cache_reason.is_empty() { c.cache.as_str() } else { c.cache_reason };
     ai.lookups.with_label_values(&[route, lookup]).inc();
     attempts(ai, &c);
+    if c.complexity.is_some() {
+        ai.auto.with_label_values(&[route, &c.target]).inc();
+    }
+    if let Some(told) = c.sticky {
+        ai.sticky.with_label_values(&[route, told]).inc();
+    }
     if let Some(u) = c.usage {
         billed(ai, model, &u, c.cost);
     }

@@ -1,8 +1,8 @@
 //! The names by which clients of other gateways ask the same of a cache, where the meaning is the same. One table; what
 //! replaces a whole key (Cloudflare's `cf-aig-cache-key`) or widens anything has no place in it.
 
-use super::wish::{ClientWish, span};
 use super::CacheMode;
+use super::wish::{ClientWish, span};
 use crate::ai::dialect::chat::Fields;
 use http::HeaderMap;
 use serde_json::Value;

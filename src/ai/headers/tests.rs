@@ -1,8 +1,8 @@
 //! What clients ask of the caches, in our words and in those of peers.
 
+use super::CacheMode;
 use super::aliases::{ALIASES, Asks};
 use super::wish::ClientWish;
-use super::CacheMode;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -142,7 +142,8 @@ fn litellm_and_tensorzero_speak_in_the_body() {
 
 #[test]
 fn a_member_named_cache_that_is_somebody_elses_stays() {
-    for body in [json!({"cache": {"ttl": 60, "type": "redis"}}), json!({"cache": "yes"}), json!({"cache": {"ttl": []}})] {
+    for body in [json!({"cache": {"ttl": 60, "type": "redis"}}), json!({"cache": "yes"}), json!({"cache": {"ttl": []}})]
+    {
         let (wish, rest) = taken(body.clone());
         assert_eq!((wish, rest), (ClientWish::default(), body));
     }

@@ -68,7 +68,8 @@ impl ClientWish {
         aliases::read_headers(&mut wish, headers);
         for (name, take) in OURS {
             for value in headers.get_all(&name) {
-                let read = value.to_str().map_err(|_| Unreadable("must be text")).and_then(|v| take(&mut wish, v.trim()));
+                let read =
+                    value.to_str().map_err(|_| Unreadable("must be text")).and_then(|v| take(&mut wish, v.trim()));
                 read.map_err(|e| invalid(name.as_str(), e))?;
             }
         }
@@ -99,7 +100,10 @@ impl ClientWish {
         let cache = object(all.get("cache")).ok_or_else(|| wrong("sluicegate.cache", "must be an object"))?;
         for (key, value) in &cache {
             let Some(key) = KEYS.into_iter().find(|k| k == key) else {
-                return Err(wrong("sluicegate.cache", "has mode, ttl, threshold, namespace and tags, and nothing else"));
+                return Err(wrong(
+                    "sluicegate.cache",
+                    "has mode, ttl, threshold, namespace and tags, and nothing else",
+                ));
             };
             self.own_key(key, value).map_err(|e| invalid(&format!("sluicegate.cache.{key}"), e))?;
         }

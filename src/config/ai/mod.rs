@@ -12,9 +12,7 @@ pub use compat::{Azure, AzureAuth, Compat, Quirks};
 pub use model::{Model, Price, PriceList, Thinking};
 pub use provider::{Aws, Dialect, Provider, Timeouts};
 pub use routing::{After, Backoff, FallbackOn, Health, Hedge, Hold, Mix, Retry, Strategy, Streaming, Tier, faults};
-pub use steer::{
-    Auto, Cascade, CascadeStreams, CompatHeaders, EscalateOn, PrefixTtl, PromptCache, Sticky, StickyBy,
-};
+pub use steer::{Auto, Cascade, CascadeStreams, CompatHeaders, EscalateOn, PrefixTtl, PromptCache, Sticky, StickyBy};
 
 use super::semantic::{Embedder, VectorStore};
 use crate::base::units::Size;

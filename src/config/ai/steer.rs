@@ -224,7 +224,10 @@ mod tests {
         let auto = |text: &str| serde_yaml::from_str::<Auto>(text).unwrap().faults();
         assert!(auto("{ tiers: [ {tier: a, below: 0.3}, {tier: b, below: 0.7}, {tier: c} ] }").is_empty());
         assert_eq!(auto("{ tiers: [ {tier: a}, {tier: b} ] }")[0].0, "tiers[0].below");
-        assert_eq!(auto("{ tiers: [ {tier: a, below: 0.5}, {tier: b, below: 0.4}, {tier: c} ] }")[0].0, "tiers[1].below");
+        assert_eq!(
+            auto("{ tiers: [ {tier: a, below: 0.5}, {tier: b, below: 0.4}, {tier: c} ] }")[0].0,
+            "tiers[1].below"
+        );
         assert_eq!(auto("{ tiers: [ {tier: a, below: 0.5} ] }")[0].0, "tiers[0].below");
         assert_eq!(auto("{ tiers: [] }")[0].0, "tiers");
     }
@@ -235,8 +238,11 @@ mod tests {
         let plain = cascade("{ tiers: [a, b] }");
         assert!(plain.faults().is_empty());
         assert_eq!((plain.escalate_on.len(), plain.streams), (5, CascadeStreams::Hold));
-        let places: Vec<_> =
-            cascade("{ tiers: [a], escalate_on: [], logprob_min: 1, hold_max: 5MiB }").faults().into_iter().map(|f| f.0).collect();
+        let places: Vec<_> = cascade("{ tiers: [a], escalate_on: [], logprob_min: 1, hold_max: 5MiB }")
+            .faults()
+            .into_iter()
+            .map(|f| f.0)
+            .collect();
         assert_eq!(places, ["tiers", "escalate_on", "logprob_min", "hold_max"]);
         assert!(serde_yaml::from_str::<Cascade>("{ tiers: [a, b], escalate_on: [rudeness] }").is_err());
     }
@@ -246,6 +252,8 @@ mod tests {
         let sticky = |text: &str| serde_yaml::from_str::<Sticky>(text).unwrap();
         assert_eq!(sticky("{ by: user }").ttl, Dur::secs(600));
         assert!(sticky("{ by: prefix, ttl: 24h }").fault().is_none());
-        assert!(sticky("{ by: prefix, ttl: 25h }").fault().is_some() && sticky("{ by: prefix, ttl: 0s }").fault().is_some());
+        assert!(
+            sticky("{ by: prefix, ttl: 25h }").fault().is_some() && sticky("{ by: prefix, ttl: 0s }").fault().is_some()
+        );
     }
 }

@@ -44,9 +44,11 @@ impl Server for Anthropic {
             "id": "msg_7", "type": "message", "role": "assistant", "model": "up-anthropic", "content": [],
             "stop_reason": null, "stop_sequence": null, "usage": usage(1),
         } }))];
-        let start =
-            |i: usize, block: Value| event(&json!({ "type": "content_block_start", "index": i, "content_block": block }));
-        let delta = |i: usize, delta: Value| event(&json!({ "type": "content_block_delta", "index": i, "delta": delta }));
+        let start = |i: usize, block: Value| {
+            event(&json!({ "type": "content_block_start", "index": i, "content_block": block }))
+        };
+        let delta =
+            |i: usize, delta: Value| event(&json!({ "type": "content_block_delta", "index": i, "delta": delta }));
         let end = |i: usize| event(&json!({ "type": "content_block_stop", "index": i }));
         out.push(start(0, json!({ "type": "text", "text": "" })));
         out.push(event(&json!({ "type": "ping" })));

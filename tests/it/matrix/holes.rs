@@ -64,7 +64,8 @@ impl Cells {
             out += &format!("\n{:20}", client.name);
             for provider in providers {
                 let works = SCENARIOS.iter().filter(|s| self.works(client.name, provider, s)).count();
-                let cell = if works == SCENARIOS.len() { "ok".to_owned() } else { format!("{works}/{}", SCENARIOS.len()) };
+                let cell =
+                    if works == SCENARIOS.len() { "ok".to_owned() } else { format!("{works}/{}", SCENARIOS.len()) };
                 out += &format!("{cell:>12}");
             }
         }
@@ -114,7 +115,9 @@ pub fn compare(cells: &Cells) {
 
 #[test]
 fn the_list_of_holes_is_read() {
-    let page = format!("x\n{OPEN}\n| a | b | c | d |\n|---|---|---|---|\n| `genai_py` | gemini | chat, tools | why |\n{CLOSE}");
+    let page = format!(
+        "x\n{OPEN}\n| a | b | c | d |\n|---|---|---|---|\n| `genai_py` | gemini | chat, tools | why |\n{CLOSE}"
+    );
     let want = ["chat", "tools"].map(|s| place("genai_py", "gemini", s));
     assert_eq!(listed(&page), BTreeSet::from(want));
 }

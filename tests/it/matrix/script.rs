@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 /// The instructions of the scenario `chat`.
 const SYSTEM: &str = "Answer briefly. Grüße an \"alle\" ✓";
 /// What the client sends as an image: one pixel.
-const IMAGE: &str =
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+const IMAGE: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 /// What the tools return.
 const RESULTS: [&str; 2] = ["{\"temperature\": 21, \"sky\": \"🌦️\"}", "12:30 \"sharp\"\n"];
 /// Tokens in, of them read from the provider's cache, and out.
@@ -75,10 +74,7 @@ fn tools() -> Value {
 
 /// The calls that are made: tool and arguments.
 const CALLS: [(&str, &str); 2] = [
-    (
-        "weather",
-        r#"{"city": "Z\u00fcrich \"Altstadt\" \\ \ud83c\udf26 🌦️\n", "days": [1, 2], "how": {"unit": "C"}}"#,
-    ),
+    ("weather", r#"{"city": "Z\u00fcrich \"Altstadt\" \\ \ud83c\udf26 🌦️\n", "days": [1, 2], "how": {"unit": "C"}}"#),
     ("clock", r#"{"zone":"Europe/Zürich"}"#),
 ];
 
