@@ -1,7 +1,7 @@
 //! Sluicegate: one binary in front of your apps and your models. This page is the code map.
 //!
 //! **Bird's eye.** One *spine* ([`proxy`]: a request from top to bottom, one file for each station), *organs*
-//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`compress`], [`upstream`]: each whole in itself, strangers to each other), one
+//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`compress`], [`mcp`], [`upstream`]: each whole in itself, strangers to each other), one
 //! *brain* ([`policy`]: a Rhai script reads facts and returns a decision), one *map* ([`plan`]: the compiled
 //! configuration, immutable, swapped whole).
 //!
@@ -14,6 +14,9 @@
 //!   -> proxy/request    route -> body limit -> auth -> policy -> dispatch: the order of everything, one function
 //!        respond, redirect, policy, auth  -> Reply -> proxy/reply
 //!        ai                               -> proxy/ai -> ai::Gateway::answer -> Reply -> proxy/reply
+//!           images, audio, files ...      -> proxy/passthrough -> ai::Gateway::pass -> Reply -> proxy/reply
+//!           realtime                      -> proxy/passthrough -> on through Pingora, to a provider
+//!        mcp                              -> proxy/mcp -> mcp::Mcp::answer -> Reply -> proxy/reply
 //!        upstream                         -> proxy/cache (hot hit) or on through Pingora:
 //!   -> proxy/cache      key, look-up, may it be stored
 //!   -> proxy/upstream   which server, what it is told
@@ -47,6 +50,7 @@ pub mod auth;
 pub mod bot;
 pub mod cache;
 pub mod compress;
+pub mod mcp;
 pub mod upstream;
 // the brain
 pub mod policy;

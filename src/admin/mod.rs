@@ -1,5 +1,6 @@
 //! The operators' door: metrics, status, purge, reload, on a port of its own.
 
+pub mod ai_purge;
 pub mod purge;
 pub mod status;
 
@@ -77,11 +78,15 @@ impl Admin {
             (&Method::GET, "/metrics") => self.metrics(),
             (&Method::GET, "/status") => Answer::json(StatusCode::OK, &status::status(&self.edge, &(self.last)())),
             (&Method::POST, "/purge") => purge::purge(&self.edge, &body).await,
+            (&Method::POST, "/ai/purge") => ai_purge::purge(&self.edge, &body).await,
             (&Method::POST, "/reload") => self.reload().await,
-            (_, "/metrics" | "/status" | "/purge" | "/reload") => {
-                Answer::error(StatusCode::METHOD_NOT_ALLOWED, "GET /metrics, GET /status, POST /purge, POST /reload")
+            (_, "/metrics" | "/status" | "/purge" | "/ai/purge" | "/reload") => Answer::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "GET /metrics, GET /status, POST /purge, POST /ai/purge, POST /reload",
+            ),
+            _ => {
+                Answer::error(StatusCode::NOT_FOUND, "there is /healthz, /metrics, /status, /purge, /ai/purge, /reload")
             }
-            _ => Answer::error(StatusCode::NOT_FOUND, "there is /healthz, /metrics, /status, /purge, /reload"),
         }
     }
 

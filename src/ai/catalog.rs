@@ -1,8 +1,10 @@
 //! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
 
+pub use super::choice::{Choice, Stage};
 use super::compat::{Quirks, Variety};
 use super::dialect::Dialect;
 use super::error::AiError;
+use super::passthrough;
 use super::price::Rate;
 use super::prompt::Operation;
 use super::sign::Signer;
@@ -116,57 +118,12 @@ pub struct Fault {
 /// All models and tiers.
 #[derive(Default)]
 pub struct Catalog {
-    models: BTreeMap<String, Arc<Model>>,
-    tiers: BTreeMap<String, Stage>,
+    pub(super) models: BTreeMap<String, Arc<Model>>,
+    pub(super) tiers: BTreeMap<String, Stage>,
     /// Whether `auto` is a tier, too.
     auto: bool,
-}
-
-/// One step of a choice: models that may answer.
-#[derive(Clone, Default)]
-pub struct Stage {
-    /// The tier they belong to, if any.
-    pub tier: Option<String>,
-    /// The models, as configured.
-    pub models: Vec<Arc<Model>>,
-    /// Their weights.
-    pub weights: Vec<u32>,
-    /// In which order they are asked.
-    pub strategy: Strategy,
-    /// When a second one is asked beside the first.
-    pub hedge: Option<Hedge>,
-}
-
-/// What was decided on: the chosen stage first, then the fallbacks.
-#[derive(Clone)]
-pub struct Choice {
-    /// The model's or tier's name.
-    pub name: String,
-    /// The chosen models.
-    pub first: Stage,
-    /// Fallback tiers, tried when all of the chosen models fail.
-    pub fallback: Vec<Stage>,
-}
-
-impl Choice {
-    /// The name with the models behind it, for cache keys: a tier with other models is another target.
-    pub fn fingerprint(&self) -> String {
-        let model = |m: &Arc<Model>| {
-            let Provider { name, digest, .. } = &*m.provider;
-            // What only a translation reads changes only the answers of providers that may need one.
-            let asked = match m.provider.dialect {
-                Dialect::Openai | Dialect::Completions if m.provider.responses => "/+responses".to_owned(),
-                Dialect::Openai | Dialect::Completions => String::new(),
-                Dialect::Responses => "/responses".to_owned(),
-                Dialect::Gemini => "/gemini".to_owned(),
-                Dialect::Bedrock => format!("/bedrock/{:?}", m.thinking),
-                Dialect::Anthropic => format!("/anthropic/{}/{:?}", m.max_tokens, m.thinking),
-            };
-            format!("{:?}={:?}@{name:?}#{digest}{asked}", m.name, m.upstream)
-        };
-        let models: Vec<String> = self.first.models.iter().map(model).collect();
-        format!("{:?}:[{}]", self.name, models.join(","))
-    }
+    /// Each provider as a model without a name, for requests that name none.
+    bare: BTreeMap<String, Arc<Model>>,
 }
 
 impl Catalog {
@@ -210,6 +167,7 @@ impl Catalog {
                 faults.push(Fault { path, message: unknown("provider", &m.provider, ai.providers.keys()) });
             }
         }
+        catalog.bare = providers.values().map(|p| (p.name.clone(), Arc::new(bare(p)))).collect();
         catalog.compile_tiers(ai, &mut faults);
         catalog.compile_auto(ai, &mut faults);
         if faults.is_empty() { Ok(catalog) } else { Err(faults) }
@@ -278,7 +236,18 @@ impl Catalog {
             let message = unknown("model or tier", name, self.names());
             faults.push(Fault { path: format!("models[{i}]"), message });
         }
+        faults.extend(route.passthrough.iter().flat_map(|p| passthrough::check(self, p)));
         faults
+    }
+
+    /// Provider names.
+    pub(super) fn providers(&self) -> impl Iterator<Item = &String> {
+        self.bare.keys()
+    }
+
+    /// A provider as a model without a name.
+    pub(super) fn bare(&self, provider: &str) -> Option<&Arc<Model>> {
+        self.bare.get(provider)
     }
 
     /// Model names.
@@ -305,43 +274,12 @@ impl Catalog {
         self.models.keys().chain(self.tiers.keys())
     }
 
-    /// Decides who may answer. The script's model or tier wins over the client's; the client's must be allowed on
-    /// the route.
-    pub fn choose(&self, asked: &str, script: Option<&str>, route: &AiRoute) -> Result<Choice, AiError> {
-        let name = match (script, asked) {
-            (Some(name), _) => name,
-            (None, AUTO) => route.tier.as_deref().ok_or_else(|| {
-                AiError::NoModel(format!("this route has no tier for the model \"auto\"; {}", self.offer(route)))
-            })?,
-            (None, name) => {
-                let allowed = route.models.is_empty() || route.models.iter().any(|m| m == name);
-                if !allowed || !self.knows(name) {
-                    return Err(self.no_model(name, route));
-                }
-                name
-            }
-        };
-        let first = self.stage(name).ok_or_else(|| self.no_model(name, route))?;
-        let fallback = route.fallback.iter().filter(|t| *t != name).filter_map(|t| self.stage(t)).collect();
-        Ok(Choice { name: name.to_owned(), first, fallback })
-    }
-
-    /// The models of a tier.
-    pub fn tier(&self, name: &str) -> Option<Stage> {
-        self.tiers.get(name).cloned()
-    }
-
-    fn stage(&self, name: &str) -> Option<Stage> {
-        let alone = |m: &Arc<Model>| Stage { models: vec![m.clone()], weights: vec![1], ..Stage::default() };
-        self.tiers.get(name).cloned().or_else(|| self.models.get(name).map(alone))
-    }
-
     /// Names that clients of the route may use.
     pub fn offered<'a>(&'a self, route: &'a AiRoute) -> impl Iterator<Item = &'a String> {
         self.names().filter(|n| route.models.is_empty() || route.models.contains(n))
     }
 
-    fn offer(&self, route: &AiRoute) -> String {
+    pub(super) fn offer(&self, route: &AiRoute) -> String {
         let names: Vec<&str> = self.offered(route).take(12).map(String::as_str).collect();
         format!("use one of: {}", names.join(", "))
     }
@@ -351,6 +289,18 @@ impl Catalog {
         let shown: String = name.chars().take(64).collect();
         let hint = nearest(name, self.offered(route)).map_or(String::new(), |n| format!(" Did you mean {n:?}?"));
         AiError::NoModel(format!("no model or tier {shown:?} on this route.{hint} {}", self.offer(route)))
+    }
+}
+
+fn bare(provider: &Arc<Provider>) -> Model {
+    Model {
+        name: String::new(),
+        upstream: String::new(),
+        provider: provider.clone(),
+        rate: None,
+        max_tokens: MAX_TOKENS,
+        thinking: Thinking::default(),
+        context_tokens: None,
     }
 }
 
@@ -427,7 +377,7 @@ fn digest(url: &BaseUrl, headers: &HeaderMap, variety: &Variety) -> String {
     hex(&sha256_parts(parts))
 }
 
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
+pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
     nearest(name, known).map_or_else(
         || format!("there is no {what} {name:?}"),
         |near| format!("there is no {what} {name:?}; did you mean {near:?}?"),

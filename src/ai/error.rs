@@ -35,6 +35,9 @@ pub enum AiError {
         "no AI endpoint at {0}; there are /chat/completions, /completions, /responses, /messages, /messages/count_tokens, /embeddings, /models and /models/{{model}}:generateContent, :streamGenerateContent and :countTokens under this route"
     )]
     NoEndpoint(String),
+    /// An endpoint that the route does not open.
+    #[error("the endpoint {0:?} is not open on this route (ai.passthrough.endpoints)")]
+    EndpointClosed(&'static str),
     /// The right path with the wrong method.
     #[error("this endpoint takes {allowed}")]
     Method {
@@ -61,6 +64,16 @@ pub enum AiError {
         /// Whether its provider asked for the pause.
         limited: bool,
     },
+    /// A guard refused the request or withheld the answer.
+    #[error("{message}")]
+    Guard {
+        /// What was found, without the text.
+        message: String,
+        /// The one word.
+        reason: &'static str,
+        /// The status that goes with it.
+        status: StatusCode,
+    },
 }
 
 impl AiError {
@@ -76,8 +89,9 @@ impl AiError {
             AiError::TooLarge { .. } => "body_too_large",
             AiError::NoModel(_) => "model_not_found",
             AiError::NoEndpoint(_) => "no_endpoint",
+            AiError::EndpointClosed(_) => "endpoint_closed",
             AiError::Method { .. } => "method_not_allowed",
-            AiError::Provider { reason, .. } => reason,
+            AiError::Provider { reason, .. } | AiError::Guard { reason, .. } => reason,
             AiError::Resting { .. } => "models_resting",
         }
     }
@@ -87,12 +101,13 @@ impl AiError {
         match self {
             AiError::Invalid { .. } => StatusCode::BAD_REQUEST,
             AiError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            AiError::NoModel(_) | AiError::NoEndpoint(_) => StatusCode::NOT_FOUND,
+            AiError::NoModel(_) | AiError::NoEndpoint(_) | AiError::EndpointClosed(_) => StatusCode::NOT_FOUND,
             AiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             AiError::Provider { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,
             AiError::Provider { .. } => StatusCode::BAD_GATEWAY,
             AiError::Resting { limited: true, .. } => StatusCode::TOO_MANY_REQUESTS,
             AiError::Resting { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            AiError::Guard { status, .. } => *status,
         }
     }
 

@@ -6,12 +6,13 @@ pub mod adapter;
 mod ask;
 mod bond;
 pub mod call;
-mod canon;
 mod cascade;
 pub mod catalog;
+mod choice;
 pub mod collapse;
 mod compat;
 mod count;
+mod deliver;
 pub mod dialect;
 pub mod embed;
 pub mod error;
@@ -20,10 +21,12 @@ pub mod exact;
 pub mod facts;
 pub mod filings;
 mod framing;
+pub mod guard;
 pub mod headers;
 mod json;
 mod key;
 mod models;
+pub mod passthrough;
 mod prefix;
 pub mod price;
 pub mod prompt;
@@ -33,11 +36,11 @@ mod record;
 mod replay;
 pub mod routing;
 pub mod score;
+mod screen;
 pub mod seam;
 pub mod semantic;
 mod settle;
 mod sign;
-mod sse;
 mod steer;
 mod stream;
 pub mod usage;
@@ -51,9 +54,10 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use crate::base::canonical_json as canon;
 use crate::base::clock::Clock;
 use crate::base::reply::{Body, Reply};
-use crate::base::source::Source;
+use crate::base::sse;
 use crate::config::ai::{Ai, AiRoute};
 use crate::fetch::Fetcher;
 use call::{Call, CallRecord, Ending, Watch};
@@ -61,22 +65,19 @@ use catalog::{Catalog, Choice};
 use collapse::InFlight;
 use error::AiError;
 use exact::ExactCache;
+use guard::{GuardSet, Guarded};
 use headers::{CacheMode, dress, peers};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::HeaderMap;
 use plan::CachePlan;
 use prompt::{Operation, Prompt};
-use provider::Opened;
-use reach::Reached;
 use routing::Routing;
 use routing::board::Board;
 use seam::SemanticLookup;
-use settle::{Files, Settle};
+use settle::Files;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use steer::Steering;
-use stream::LiveStream;
-use verdict::Failure;
 
 /// How long a call waits for an identical one in all before it goes its own way: about as long as a provider may take.
 const COLLAPSE_WAIT: Duration = Duration::from_secs(60);
@@ -128,6 +129,8 @@ pub struct AiDirectives {
     pub threshold: Option<f32>,
     /// How long the answer may be served from a cache.
     pub ttl: Option<Duration>,
+    /// The guards to use instead of the route's, as far as the route allows.
+    pub guard: Option<String>,
 }
 
 /// What surrounds a prompt.
@@ -149,6 +152,7 @@ pub struct Context {
 pub struct Gateway {
     catalog: Catalog,
     caches: BTreeMap<String, Arc<AnswerCache>>,
+    guards: BTreeMap<String, Arc<GuardSet>>,
     fetcher: Fetcher,
     clock: Clock,
     routing: Routing,
@@ -164,6 +168,7 @@ struct Run<'a> {
     plan: CachePlan,
     record: Arc<CallRecord>,
     started: Duration,
+    guarded: Option<Arc<Guarded>>,
 }
 
 impl Gateway {
@@ -175,7 +180,8 @@ impl Gateway {
         clock: Clock,
     ) -> Gateway {
         let routing = Routing::alone(&catalog, clock.clone());
-        Gateway { catalog, caches, fetcher, clock, routing, steering: Steering::default() }
+        let (guards, steering) = (BTreeMap::new(), Steering::default());
+        Gateway { catalog, caches, guards, fetcher, clock, routing, steering }
     }
 
     /// The same with the section's rules, on a board that others share.
@@ -183,6 +189,13 @@ impl Gateway {
         self.routing = Routing::new(&self.catalog, board.clone(), ai, self.clock.clone());
         self.steering = Steering::of(ai);
         self
+    }
+
+    /// Forgets the answers with this tag in every exact cache; gives how many there were in each. The semantic caches
+    /// hold none: an answer with tags is not filed there.
+    pub fn purge_tag(&self, tag: &str) -> BTreeMap<String, u64> {
+        let exact = |c: &AnswerCache| c.exact.as_ref().map_or(0, |e| e.purge_tag(tag));
+        self.caches.iter().map(|(name, c)| (name.clone(), exact(c))).collect()
     }
 
     /// The models and tiers.
@@ -230,10 +243,15 @@ impl Gateway {
             }
             _ => {}
         }
-        match self.prepare(prompt, directives, context, record) {
+        let (screened, guarded) = match self.screen(prompt, directives, context, record) {
+            Ok(screened) => screened,
+            Err(e) => return dress(e.reply(prompt.dialect), &record.read(), None),
+        };
+        let prompt = screened.as_ref().unwrap_or(prompt);
+        match self.prepare((prompt, guarded.as_deref()), directives, context, record) {
             Ok((choice, plan)) => {
                 let record = record.clone();
-                let run = Run { gateway: self, prompt, context, choice, plan, record, started };
+                let run = Run { gateway: self, prompt, context, choice, plan, record, started, guarded };
                 if prompt.operation.is_count() { run.count().await } else { run.answer().await }
             }
             Err(e) => e.reply(prompt.dialect),
@@ -242,7 +260,7 @@ impl Gateway {
 
     fn prepare(
         &self,
-        prompt: &Prompt,
+        (prompt, guarded): (&Prompt, Option<&Guarded>),
         directives: &AiDirectives,
         context: &Context,
         record: &CallRecord,
@@ -250,7 +268,7 @@ impl Gateway {
         let (script, complexity) = self.decided(prompt, directives, &context.options);
         let choice = self.catalog.choose(&prompt.facts.model, script, &context.options)?;
         let cache = context.options.cache.as_ref().and_then(|name| self.caches.get(name));
-        let plan = CachePlan::make(prompt, directives, context, &choice, cache)?;
+        let plan = CachePlan::make(prompt, directives, context, (&choice, guarded), cache)?;
         record.note(|c| {
             c.target.clone_from(&choice.name);
             c.complexity = complexity;
@@ -295,67 +313,8 @@ impl Run<'_> {
         }
     }
 
-    fn deliver(&self, reached: Reached, files: Files) -> Reply {
-        let Reached { opened, model, tier, stand_in, asked, pass } = reached;
-        self.record.note(|c| {
-            (c.model, c.provider) = (Some(model.name.clone()), Some(model.provider.name.clone()));
-            c.tier.clone_from(&tier);
-        });
-        let (record, clock, started) = (self.record.clone(), self.gateway.clock.clone(), self.started);
-        let spoken = self.prompt.dialect;
-        let provider = model.provider.speaks(spoken);
-        let pass = Some(pass);
-        let settle = Settle { record, files, model, dialect: spoken, tier, stand_in, clock, started, asked, pass };
-        let mut reply = Reply::new(StatusCode::OK, Source::Provider).because(self.reason());
-        let facts = &self.prompt.facts;
-        match opened {
-            Opened::Whole { headers, body, json, usage, dropped } => {
-                self.record.note(|c| c.dropped = dropped);
-                // What is stored is the JSON, also where the client gets it as a stream.
-                let whole = if facts.stream { json.to_string().into() } else { body.clone() };
-                settle.complete(usage, Some((&json, whole)));
-                (reply.headers, reply.body) = (headers, Body::Full(body));
-            }
-            Opened::Live { headers, live, dropped } => {
-                self.record.note(|c| c.dropped = dropped);
-                reply.headers = headers;
-                let wanted = dialect::Wanted { created: self.gateway.clock.unix_secs(), usage: facts.wants_usage };
-                let watch = self.gateway.routing.streaming(&self.context.options);
-                reply.body = Body::Stream(Box::new(LiveStream::new(*live, settle, provider, (wanted, watch))));
-            }
-        }
-        set_media_type(&mut reply, facts.stream);
-        self.dressed(reply, None)
-    }
-
     fn dressed(&self, reply: Reply, age: Option<Duration>) -> Reply {
         let call = self.record.read();
         peers(dress(reply, &call, age), &call, &self.gateway.steering.compat)
     }
-
-    fn give_up(&self, failure: Failure) -> Reply {
-        let reply = match *failure.passed {
-            Ok(mut passed) => {
-                let headers = std::mem::take(&mut passed.headers);
-                let (status, body) = passed.told(self.prompt.dialect);
-                let mut reply = Reply::full(status, Source::Provider, "application/json", body);
-                reply.headers.extend(headers);
-                reply.because(failure.reason)
-            }
-            Err(error) => error.reply(self.prompt.dialect),
-        };
-        self.dressed(reply, None)
-    }
-
-    fn reason(&self) -> &'static str {
-        let call = self.record.read();
-        if call.cache_reason.is_empty() { call.cache.as_str() } else { call.cache_reason }
-    }
-}
-
-fn set_media_type(reply: &mut Reply, stream: bool) {
-    let kind = if stream { "text/event-stream; charset=utf-8" } else { "application/json" };
-    reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    // Shared caches in front must not keep what was made for one caller.
-    reply.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
 }

@@ -6,6 +6,7 @@ use super::collapse::InFlight;
 use super::error::AiError;
 use super::exact::{ExactCache, Place, Stored};
 use super::filings::Filings;
+use super::guard::Guarded;
 use super::headers::{CacheMode, ClientWish};
 use super::key::{self, Key, Scope};
 use super::prompt::Prompt;
@@ -45,7 +46,7 @@ impl CachePlan {
         prompt: &Prompt,
         directives: &AiDirectives,
         context: &Context,
-        choice: &Choice,
+        (choice, guarded): (&Choice, Option<&Guarded>),
         cache: Option<&Arc<AnswerCache>>,
     ) -> Result<CachePlan, AiError> {
         let wish = ClientWish::read(&context.headers, &prompt.wish)?;
@@ -65,10 +66,12 @@ impl CachePlan {
             return Ok(CachePlan::bypass("client"));
         }
         let (fingerprint, beta) = (choice.fingerprint(), provider::beta(&context.headers));
+        // What was answered under other guards was not looked at by these.
+        let rules = guarded.map_or_else(|| context.policy.clone(), |g| format!("{}+{}", context.policy, g.digest()));
         let scope = Scope {
             tenant: &context.tenant,
             route: &context.route,
-            policy: &context.policy,
+            policy: &rules,
             target: &fingerprint,
             beta: &beta,
             namespace: wish.namespace.as_deref().unwrap_or_default().as_bytes(),
@@ -83,7 +86,8 @@ impl CachePlan {
         plan.collapse = (!wish.refresh).then(|| (cache.in_flight.clone(), key));
         let wanted = script.min(client) == CacheMode::Semantic && prompt.operation.is_chat();
         // A purge by tag must find every answer that has it, and semantic caches know no tags.
-        let unfit = |prompt| if wish.tags.is_empty() { unfit(prompt) } else { Some("tagged") };
+        let tagged = || (!wish.tags.is_empty()).then_some("tagged");
+        let unfit = |prompt| unfit(prompt).or_else(|| guarded.and_then(Guarded::unfit)).or_else(tagged);
         match cache.semantic.as_ref().filter(|_| wanted).map(|s| (s, unfit(prompt))) {
             Some((_, Some(reason))) => plan.reason = reason,
             Some((semantic, None)) => {

@@ -9,6 +9,7 @@ pub mod compress;
 pub mod error;
 pub mod listener;
 pub mod load;
+pub mod mcp;
 pub mod observability;
 pub mod policy;
 pub mod positions;

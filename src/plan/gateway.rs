@@ -4,6 +4,7 @@ use super::organs::Making;
 use crate::ai::catalog::Catalog;
 use crate::ai::collapse::InFlight;
 use crate::ai::exact::ExactCache;
+use crate::ai::guard::GuardSet;
 use crate::ai::{AnswerCache, Gateway, Semantic, adapter, price};
 use crate::config::ai::{PriceList, faults};
 use crate::config::semantic as yaml_semantic;
@@ -42,9 +43,33 @@ impl Making<'_> {
         if let Some(message) = ai.sticky.and_then(|s| s.fault()) {
             self.fault("ai.sticky.ttl", message);
         }
-        let caches = self.answer_caches();
+        let (caches, guards) = (self.answer_caches(), self.guards());
         let (fetcher, clock) = (self.shared.fetcher.clone(), self.shared.clock.clone());
-        Some(Arc::new(Gateway::new(catalog, caches, fetcher, clock).on_board(&self.shared.board, ai)))
+        let gateway = Gateway::new(catalog, caches, fetcher, clock).on_board(&self.shared.board, ai);
+        Some(Arc::new(gateway.with_guards(guards)))
+    }
+
+    fn guards(&mut self) -> BTreeMap<String, Arc<GuardSet>> {
+        let mut out = BTreeMap::new();
+        for (name, g) in &self.c.ai.guards {
+            let at = format!("ai.guards.{name}");
+            let file = g.deny.as_ref().and_then(|d| d.words_file.as_ref());
+            let words = match file.map(|f| self.read(Path::new(f), &format!("{at}.deny.words_file"))) {
+                Some(None) => continue,
+                Some(Some(text)) => text,
+                None => String::new(),
+            };
+            match GuardSet::compile(name, g, &words) {
+                Ok(set) => drop(out.insert(name.clone(), Arc::new(set))),
+                Err(list) => {
+                    for (key, message) in list {
+                        let dot = if key.is_empty() { "" } else { "." };
+                        self.fault(format!("{at}{dot}{key}"), message);
+                    }
+                }
+            }
+        }
+        out
     }
 
     fn prices(&mut self) -> PriceList {

@@ -114,6 +114,13 @@ impl Organs {
         faults.extend(r.sticky.and_then(|s| s.fault()).map(|m| Fault::at("sticky.ttl", m)));
         let cascade = r.cascade.iter().flat_map(crate::config::ai::Cascade::faults);
         faults.extend(cascade.map(|(place, m)| Fault::at(format!("cascade.{place}"), m)));
+        let guards = || c.ai.guards.keys().map(String::as_str);
+        let allowed = r.guards_allowed.iter().enumerate().map(|(i, name)| (format!("guards_allowed[{i}]"), name));
+        for (key, name) in r.guards.iter().map(|name| ("guards".to_owned(), name)).chain(allowed) {
+            if !c.ai.guards.contains_key(name) {
+                faults.push(Fault::at(key, unknown("guards", name, guards())));
+            }
+        }
         if let Some(name) = &r.cache
             && !c.ai.caches.contains_key(name)
         {
@@ -251,6 +258,7 @@ impl Making<'_> {
         let names = Names {
             tiers: gateway.map(|g| g.catalog().script_tiers().collect()).unwrap_or_default(),
             models: gateway.map(|g| g.catalog().models().map(|m| m.name.clone()).collect()).unwrap_or_default(),
+            guards: self.c.ai.guards.keys().cloned().collect(),
             upstreams: self.c.upstreams.keys().cloned().collect(),
             auth: self.c.auth.keys().cloned().collect(),
         };

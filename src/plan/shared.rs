@@ -14,6 +14,7 @@ use crate::bot::verify::DnsVerifier;
 use crate::cache::purge::Rule;
 use crate::cache::store::disk::DiskStore;
 use crate::fetch::Fetcher;
+use crate::mcp;
 use crate::observe::access_log::Log;
 use crate::observe::metrics::Metrics;
 use crate::upstream::pool::Pool;
@@ -192,6 +193,8 @@ pub struct Shared {
     pub vectors: Kept<Arc<dyn VectorStore>>,
     /// Upstreams.
     pub pools: Kept<Arc<Pool>>,
+    /// What MCP routes remember.
+    pub mcp: Kept<Arc<mcp::State>>,
     /// The access log.
     pub logs: Kept<Option<Log>>,
     /// Forward-confirmed reverse DNS.
@@ -219,6 +222,7 @@ impl Shared {
             embedders: Kept::default(),
             vectors: Kept::default(),
             pools: Kept::default(),
+            mcp: Kept::default(),
             logs: Kept::default(),
             dns: Kept::default(),
             coders: Arc::new(Semaphore::new(CODERS_MAX)),
@@ -239,6 +243,7 @@ impl Shared {
         self.embedders.commit();
         self.vectors.commit();
         self.pools.commit();
+        self.mcp.commit();
         self.logs.commit();
         self.dns.commit();
         // An HTTP cache cannot be given back (Pingora refers to it for ever): it is emptied, and used again when the
@@ -265,6 +270,7 @@ impl Shared {
         self.embedders.discard();
         self.vectors.discard();
         self.pools.discard();
+        self.mcp.discard();
         self.logs.discard();
         self.dns.discard();
         self.stores.discard();
@@ -292,6 +298,7 @@ impl Shared {
         drop(self.embedders.release(unshared));
         drop(self.pools.release(unshared));
         drop(self.dns.release(unshared));
+        drop(self.mcp.release(unshared));
         drop(self.logs.release(|_| true));
     }
 

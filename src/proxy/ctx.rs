@@ -3,9 +3,11 @@
 use super::cache::CacheState;
 use crate::ai::call::CallRecord;
 use crate::ai::dialect::Dialect;
+use crate::ai::passthrough::realtime::Line;
 use crate::auth::Claims;
 use crate::base::coding::Coding;
 use crate::base::source::Source;
+use crate::mcp::record::Record as McpRecord;
 use crate::plan::{Plan, Route};
 use crate::policy::decision::RequestDirectives;
 use crate::policy::facts::RequestFacts;
@@ -63,6 +65,10 @@ pub struct Ctx {
     pub dialect: Dialect,
     /// The model call.
     pub call: Option<Arc<CallRecord>>,
+    /// The request to an MCP server.
+    pub mcp: Option<Arc<McpRecord>>,
+    /// The realtime session that this request opens.
+    pub line: Option<Box<Line>>,
     /// Origin server used.
     pub upstream: Option<SocketAddr>,
     /// Tries at origin servers.
@@ -104,6 +110,8 @@ impl Ctx {
             varies_by_coding: false,
             dialect: Dialect::default(),
             call: None,
+            mcp: None,
+            line: None,
             upstream: None,
             tries: Tries::default(),
             interim: 0,

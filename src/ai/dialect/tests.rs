@@ -3,6 +3,8 @@
 //! Inputs are what a client or a provider of the folder's dialect says; beside each stands what the other dialect makes
 //! of it. `SLUICEGATE_UPDATE=1` writes the expectations anew; read them before you keep them.
 
+mod tables;
+
 use super::chat::{Dropped, Event};
 use super::*;
 use crate::ai::eventstream::tests::encoded;
@@ -11,44 +13,9 @@ use crate::ai::sse::{Frame, Parser};
 use proptest::prelude::*;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use tables::{ANSWERS, REQUESTS};
 
 const WANTED: Wanted = Wanted { created: 1_767_225_600, usage: true };
-/// Client to provider.
-const REQUESTS: [(Dialect, Dialect); 15] = [
-    (Dialect::Openai, Dialect::Anthropic),
-    (Dialect::Anthropic, Dialect::Openai),
-    (Dialect::Openai, Dialect::Gemini),
-    (Dialect::Anthropic, Dialect::Gemini),
-    (Dialect::Gemini, Dialect::Openai),
-    (Dialect::Gemini, Dialect::Anthropic),
-    (Dialect::Responses, Dialect::Openai),
-    (Dialect::Responses, Dialect::Anthropic),
-    (Dialect::Responses, Dialect::Gemini),
-    (Dialect::Openai, Dialect::Responses),
-    (Dialect::Anthropic, Dialect::Responses),
-    (Dialect::Completions, Dialect::Anthropic),
-    (Dialect::Completions, Dialect::Responses),
-    (Dialect::Openai, Dialect::Bedrock),
-    (Dialect::Anthropic, Dialect::Bedrock),
-];
-/// Provider to client.
-const ANSWERS: [(Dialect, Dialect); 15] = [
-    (Dialect::Openai, Dialect::Anthropic),
-    (Dialect::Anthropic, Dialect::Openai),
-    (Dialect::Gemini, Dialect::Openai),
-    (Dialect::Gemini, Dialect::Anthropic),
-    (Dialect::Openai, Dialect::Gemini),
-    (Dialect::Anthropic, Dialect::Gemini),
-    (Dialect::Responses, Dialect::Openai),
-    (Dialect::Responses, Dialect::Anthropic),
-    (Dialect::Openai, Dialect::Responses),
-    (Dialect::Anthropic, Dialect::Responses),
-    (Dialect::Gemini, Dialect::Responses),
-    (Dialect::Anthropic, Dialect::Completions),
-    (Dialect::Responses, Dialect::Completions),
-    (Dialect::Bedrock, Dialect::Openai),
-    (Dialect::Bedrock, Dialect::Anthropic),
-];
 /// Where arguments may be any text, and where an answer cannot be told to end at one.
 const FREE_ARGUMENTS: [Dialect; 2] = [Dialect::Responses, Dialect::Completions];
 

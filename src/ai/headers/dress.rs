@@ -14,6 +14,7 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-sluicegate-provider");
 const COST: HeaderName = HeaderName::from_static("x-sluicegate-cost-usd");
 const ENTRY: HeaderName = HeaderName::from_static("x-sluicegate-entry");
 const DROPPED: HeaderName = HeaderName::from_static("x-sluicegate-dropped");
+const GUARD: HeaderName = HeaderName::from_static("x-sluicegate-guard");
 const SCORE: HeaderName = HeaderName::from_static("x-sluicegate-score");
 const COMPLEXITY: HeaderName = HeaderName::from_static("x-sluicegate-complexity");
 
@@ -36,6 +37,7 @@ pub fn dress(mut reply: Reply, call: &Call, age: Option<Duration>) -> Reply {
         (COMPLEXITY, &complexity),
         (COST, &cost),
         (DROPPED, &call.dropped.told()),
+        (GUARD, &call.guard.told()),
     ];
     for (name, value) in fields {
         if let Some(value) = value {

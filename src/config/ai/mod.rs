@@ -2,7 +2,9 @@
 
 mod cache;
 mod compat;
+pub mod guard;
 mod model;
+pub mod passthrough;
 mod provider;
 mod routing;
 mod steer;
@@ -66,6 +68,9 @@ pub struct Ai {
     /// Vector stores by name; `edge` (in process, on disk) exists without being written here.
     #[serde(default)]
     pub vector_stores: BTreeMap<String, VectorStore>,
+    /// Sets of guards by name: personal data, attacks on instructions, deny lists, schemas of answers.
+    #[serde(default)]
+    pub guards: BTreeMap<String, guard::Guards>,
     /// The largest request body accepted on an AI route.
     #[serde(default = "max_body")]
     pub max_body: Size,
@@ -88,6 +93,7 @@ impl Default for Ai {
             caches: BTreeMap::new(),
             embedders: BTreeMap::new(),
             vector_stores: BTreeMap::new(),
+            guards: BTreeMap::new(),
             max_body: max_body(),
         }
     }
@@ -109,6 +115,9 @@ pub struct AiRoute {
     /// Model and tier names that clients of this route may ask for; empty means all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Endpoints that pass through: images, audio, files and others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passthrough: Option<passthrough::Passthrough>,
     /// The failures after which another model is asked; all but `content_filter` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_on: Option<Vec<FallbackOn>>,
@@ -130,6 +139,13 @@ pub struct AiRoute {
     /// Whether providers are asked to cache long prefixes, in place of `ai.prompt_cache`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_cache: Option<PromptCache>,
+    /// The guards that every call of this route goes through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<String>,
+    /// Guards that the policy script may choose instead, `d.guard(name)`; it can always give guards to a route that has
+    /// none.
+    #[serde(default)]
+    pub guards_allowed: Vec<String>,
 }
 
 fn max_body() -> Size {

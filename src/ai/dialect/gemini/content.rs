@@ -147,7 +147,7 @@ fn result(mut told: Fields, at: &str, calls: &mut Calls) -> Result<Part, Unsuppo
         if !["inlineData", "fileData"].iter().any(|name| super::members::get(&part, name).is_some()) {
             return Err(Unsupported::at(at, "must be inlineData or fileData"));
         }
-        blocks.extend(block(&mut part, &at, calls)?.map(|part| Block::new(part)));
+        blocks.extend(block(&mut part, &at, calls)?.map(Block::new));
     }
     Ok(Part::Result(Outcome { id, blocks, failed }))
 }
