@@ -27,7 +27,8 @@ fn label(score: f64) -> &'static str {
 
 /// Of 100 pairs of a hard prompt and another, how many are in order.
 fn auc(all: &[&(String, f64)]) -> f64 {
-    let (hard, rest): (Vec<_>, Vec<_>) = all.iter().partition(|(l, _)| l == "hard");
+    type Rows<'a> = Vec<&'a (String, f64)>;
+    let (hard, rest): (Rows, Rows) = all.iter().copied().partition(|(l, _)| l == "hard");
     let pairs = hard.iter().flat_map(|h| rest.iter().map(move |r| (h.1, r.1)));
     let won: f64 = pairs
         .map(|(h, r)| {

@@ -118,8 +118,8 @@ async fn a_purge_by_tag_finds_stored_answers_and_those_under_way() {
     w.ask(&other).await;
     assert_eq!(w.gateway.purge_tag("docs"), BTreeMap::from([("prompts".to_owned(), 1)]));
     assert_eq!(w.ask(&other).await.source, Source::AiExact, "what has no tag stays");
-    let late = ask_with("a", "hi", "");
-    let (asked, ()) = tokio::join!(w.ask_as(&late, &exact_only(), &tagged), async {
+    let (late, exact) = (ask_with("a", "hi", ""), exact_only());
+    let (asked, ()) = tokio::join!(w.ask_as(&late, &exact, &tagged), async {
         until("the provider is asked", || p.calls() == 3).await;
         w.clock.advance(Duration::from_secs(1));
         w.gateway.purge_tag("v2");
