@@ -1,5 +1,6 @@
 //! The operators' door: metrics, status, purge, reload, on a port of its own.
 
+pub mod ai_purge;
 pub mod purge;
 pub mod status;
 pub mod usage;
@@ -80,13 +81,15 @@ impl Admin {
             (&Method::GET, "/status") => Answer::json(StatusCode::OK, &status::status(&self.edge, &(self.last)())),
             (&Method::GET, "/ai/usage") => usage::usage(&self.edge, uri.query().unwrap_or("")),
             (&Method::POST, "/purge") => purge::purge(&self.edge, &body).await,
+            (&Method::POST, "/ai/purge") => ai_purge::purge(&self.edge, &body).await,
             (&Method::POST, "/reload") => self.reload().await,
-            (_, "/metrics" | "/status" | "/ai/usage" | "/purge" | "/reload") => Answer::error(
+            (_, "/metrics" | "/status" | "/ai/usage" | "/purge" | "/ai/purge" | "/reload") => Answer::error(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "GET /metrics, GET /status, GET /ai/usage, POST /purge, POST /reload",
+                "GET /metrics, GET /status, GET /ai/usage, POST /purge, POST /ai/purge, POST /reload",
             ),
             _ => {
-                Answer::error(StatusCode::NOT_FOUND, "there is /healthz, /metrics, /status, /ai/usage, /purge, /reload")
+                let there = "there is /healthz, /metrics, /status, /ai/usage, /purge, /ai/purge, /reload";
+                Answer::error(StatusCode::NOT_FOUND, there)
             }
         }
     }

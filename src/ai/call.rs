@@ -177,6 +177,10 @@ pub struct Call {
     pub stored: bool,
     /// The cache entry that answered.
     pub entry: Option<String>,
+    /// How hard the prompt looked, 0 to 1, where that decided on the tier.
+    pub complexity: Option<f64>,
+    /// What became of the bond to the model that answered before (`kept`, `moved`, `new`), where one is kept.
+    pub sticky: Option<&'static str>,
     /// How similar the question of a semantic hit was.
     pub score: Option<f32>,
     /// Tokens billed for this call.

@@ -1,5 +1,6 @@
 //! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
 
+pub use super::choice::{Choice, Stage};
 use super::compat::{Quirks, Variety};
 use super::dialect::Dialect;
 use super::error::AiError;
@@ -9,7 +10,7 @@ use super::prompt::Operation;
 use super::sign::Signer;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
-use crate::config::ai::{Ai, AiRoute, Hedge, PriceList, Strategy, Thinking, Tier};
+use crate::config::ai::{Ai, AiRoute, PriceList, Thinking, Tier};
 use crate::config::secret::Secret;
 use crate::fetch::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -122,57 +123,12 @@ pub struct Fault {
 /// All models and tiers.
 #[derive(Default)]
 pub struct Catalog {
-    models: BTreeMap<String, Arc<Model>>,
-    tiers: BTreeMap<String, Stage>,
+    pub(super) models: BTreeMap<String, Arc<Model>>,
+    pub(super) tiers: BTreeMap<String, Stage>,
+    /// Whether `auto` is a tier, too.
+    auto: bool,
     /// Each provider as a model without a name, for requests that name none.
     bare: BTreeMap<String, Arc<Model>>,
-}
-
-/// One step of a choice: models that may answer.
-#[derive(Clone, Default)]
-pub struct Stage {
-    /// The tier they belong to, if any.
-    pub tier: Option<String>,
-    /// The models, as configured.
-    pub models: Vec<Arc<Model>>,
-    /// Their weights.
-    pub weights: Vec<u32>,
-    /// In which order they are asked.
-    pub strategy: Strategy,
-    /// When a second one is asked beside the first.
-    pub hedge: Option<Hedge>,
-}
-
-/// What was decided on: the chosen stage first, then the fallbacks.
-#[derive(Clone)]
-pub struct Choice {
-    /// The model's or tier's name.
-    pub name: String,
-    /// The chosen models.
-    pub first: Stage,
-    /// Fallback tiers, tried when all of the chosen models fail.
-    pub fallback: Vec<Stage>,
-}
-
-impl Choice {
-    /// The name with the models behind it, for cache keys: a tier with other models is another target.
-    pub fn fingerprint(&self) -> String {
-        let model = |m: &Arc<Model>| {
-            let Provider { name, digest, .. } = &*m.provider;
-            // What only a translation reads changes only the answers of providers that may need one.
-            let asked = match m.provider.dialect {
-                Dialect::Openai | Dialect::Completions if m.provider.responses => "/+responses".to_owned(),
-                Dialect::Openai | Dialect::Completions => String::new(),
-                Dialect::Responses => "/responses".to_owned(),
-                Dialect::Gemini => "/gemini".to_owned(),
-                Dialect::Bedrock => format!("/bedrock/{:?}", m.thinking),
-                Dialect::Anthropic => format!("/anthropic/{}/{:?}", m.max_tokens, m.thinking),
-            };
-            format!("{:?}={:?}@{name:?}#{digest}{asked}", m.name, m.upstream)
-        };
-        let models: Vec<String> = self.first.models.iter().map(model).collect();
-        format!("{:?}:[{}]", self.name, models.join(","))
-    }
 }
 
 impl Catalog {
@@ -220,6 +176,7 @@ impl Catalog {
         }
         catalog.bare = providers.values().map(|p| (p.name.clone(), Arc::new(bare(p)))).collect();
         catalog.compile_tiers(ai, &mut faults);
+        catalog.compile_auto(ai, &mut faults);
         if faults.is_empty() { Ok(catalog) } else { Err(faults) }
     }
 
@@ -251,6 +208,17 @@ impl Catalog {
         }
     }
 
+    fn compile_auto(&mut self, ai: &Ai, faults: &mut Vec<Fault>) {
+        let Some(auto) = &ai.auto else { return };
+        self.auto = true;
+        for (i, step) in auto.tiers.iter().enumerate().filter(|(_, s)| !ai.tiers.contains_key(&s.tier)) {
+            let message = unknown("tier", &step.tier, ai.tiers.keys());
+            faults.push(Fault { path: format!("ai.auto.tiers[{i}].tier"), message });
+        }
+        let own = auto.faults().into_iter();
+        faults.extend(own.map(|(place, message)| Fault { path: format!("ai.auto.{place}"), message }));
+    }
+
     /// Checks a route's names; faults are relative to the route's `ai:` block.
     pub fn check_route(&self, route: &AiRoute) -> Vec<Fault> {
         let mut faults = Vec::new();
@@ -259,11 +227,17 @@ impl Catalog {
                 faults.push(Fault { path, message: unknown("tier", name, self.tiers.keys()) });
             }
         };
-        if let Some(name) = &route.tier {
+        if let Some(name) = route.tier.as_ref().filter(|name| *name != AUTO) {
             tier("tier".to_owned(), name);
         }
+        let cascade = route.cascade.iter().flat_map(|c| &c.tiers);
+        cascade.enumerate().for_each(|(i, name)| tier(format!("cascade.tiers[{i}]"), name));
         for (i, name) in route.fallback.iter().enumerate() {
             tier(format!("fallback[{i}]"), name);
+        }
+        if route.tier.as_deref() == Some(AUTO) && !self.auto {
+            let message = "which tiers \"auto\" stands for is said in `ai.auto`, and there is none".to_owned();
+            faults.push(Fault { path: "tier".to_owned(), message });
         }
         for (i, name) in route.models.iter().enumerate().filter(|(_, n)| !self.knows(n)) {
             let message = unknown("model or tier", name, self.names());
@@ -288,6 +262,11 @@ impl Catalog {
         self.models.values()
     }
 
+    /// Tier names that a script may use: `auto` among them where it stands for some.
+    pub fn script_tiers(&self) -> impl Iterator<Item = String> {
+        self.tiers.keys().cloned().chain(self.auto.then(|| AUTO.to_owned()))
+    }
+
     /// Tier names.
     pub fn tiers(&self) -> impl Iterator<Item = &String> {
         self.tiers.keys()
@@ -302,38 +281,12 @@ impl Catalog {
         self.models.keys().chain(self.tiers.keys())
     }
 
-    /// Decides who may answer. The script's model or tier wins over the client's; the client's must be allowed on
-    /// the route.
-    pub fn choose(&self, asked: &str, script: Option<&str>, route: &AiRoute) -> Result<Choice, AiError> {
-        let name = match (script, asked) {
-            (Some(name), _) => name,
-            (None, AUTO) => route.tier.as_deref().ok_or_else(|| {
-                AiError::NoModel(format!("this route has no tier for the model \"auto\"; {}", self.offer(route)))
-            })?,
-            (None, name) => {
-                let allowed = route.models.is_empty() || route.models.iter().any(|m| m == name);
-                if !allowed || !self.knows(name) {
-                    return Err(self.no_model(name, route));
-                }
-                name
-            }
-        };
-        let first = self.stage(name).ok_or_else(|| self.no_model(name, route))?;
-        let fallback = route.fallback.iter().filter(|t| *t != name).filter_map(|t| self.stage(t)).collect();
-        Ok(Choice { name: name.to_owned(), first, fallback })
-    }
-
-    fn stage(&self, name: &str) -> Option<Stage> {
-        let alone = |m: &Arc<Model>| Stage { models: vec![m.clone()], weights: vec![1], ..Stage::default() };
-        self.tiers.get(name).cloned().or_else(|| self.models.get(name).map(alone))
-    }
-
     /// Names that clients of the route may use.
     pub fn offered<'a>(&'a self, route: &'a AiRoute) -> impl Iterator<Item = &'a String> {
         self.names().filter(|n| route.models.is_empty() || route.models.contains(n))
     }
 
-    fn offer(&self, route: &AiRoute) -> String {
+    pub(super) fn offer(&self, route: &AiRoute) -> String {
         let names: Vec<&str> = self.offered(route).take(12).map(String::as_str).collect();
         format!("use one of: {}", names.join(", "))
     }

@@ -32,7 +32,7 @@ impl Run<'_> {
         if counts == 0 {
             return self.estimate();
         }
-        match self.reach().await {
+        match self.reach(self.deadline()).await {
             Ok(reached) => self.deliver(reached, Files::default()),
             Err(Failure { cause, .. }) if cause != Cause::Request => self.estimate(),
             Err(failure) => self.give_up(failure),

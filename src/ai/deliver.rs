@@ -1,6 +1,5 @@
 //! The end of the way: a model's answer, or the refusal after the last try, as the client's reply.
 
-use super::headers::dress;
 use super::provider::Opened;
 use super::reach::Reached;
 use super::settle::{Files, Settle};
@@ -45,13 +44,13 @@ impl Run<'_> {
             }
         }
         set_media_type(&mut reply, facts.stream);
-        dress(reply, &self.record.read(), None)
+        self.dressed(reply, None)
     }
 
     /// The refusal after the last try.
     pub(super) fn give_up(&self, failure: Failure) -> Reply {
         let reply = failure.told(self.prompt.dialect);
-        dress(reply, &self.record.read(), None)
+        self.dressed(reply, None)
     }
 
     fn reason(&self) -> &'static str {

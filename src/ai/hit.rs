@@ -1,11 +1,11 @@
 //! Serving a stored answer: as JSON or as a stream, whichever the client asked for.
 
 use super::call::{CacheOutcome, Ending, Saved};
+use super::deliver::set_media_type;
 use super::exact::{Stored, entry_id};
-use super::headers::dress;
 use super::seam::Hit;
 use super::usage::Usage;
-use super::{Run, provider, set_media_type};
+use super::{Run, provider};
 use crate::base::reply::{Body, Reply};
 use crate::base::source::Source;
 use crate::base::units::Money;
@@ -50,7 +50,7 @@ impl Run<'_> {
         reply.body = Body::Full(body);
         set_media_type(&mut reply, facts.stream);
         let age = (outcome != CacheOutcome::Collapsed).then_some(age);
-        Some(dress(reply, &self.record.read(), age))
+        Some(self.dressed(reply, age))
     }
 
     /// A semantic hit in the form of an exact one. The tier is the one decided on now: the partition holds no other.

@@ -23,6 +23,8 @@ pub struct Scope<'a> {
     /// The client's fields that select a version or a beta, which the provider gets to see and which may change its
     /// answer.
     pub beta: &'a [u8],
+    /// The namespace that the client asked for; empty without one.
+    pub namespace: &'a [u8],
 }
 
 fn telling(prompt: &Prompt) -> impl Iterator<Item = (&str, &Value)> {
@@ -83,5 +85,8 @@ fn digest(kind: &str, prompt: &Prompt, scope: &Scope<'_>, text: &str) -> Key {
     let operation = prompt.operation.as_str();
     let [kind, operation, text] = [kind, operation, text].map(str::as_bytes);
     let [tenant, route, policy, target] = [scope.tenant, scope.route, scope.policy, scope.target].map(str::as_bytes);
-    sha256_parts([b"2".as_slice(), kind, operation, tenant, route, policy, target, scope.beta, text])
+    let parts = [b"2".as_slice(), kind, operation, tenant, route, policy, target, scope.beta, text];
+    // Only where there is one: keys on disk stay what they are.
+    let namespace = Some(scope.namespace).filter(|n| !n.is_empty());
+    sha256_parts(parts.into_iter().chain(namespace))
 }

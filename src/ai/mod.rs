@@ -3,8 +3,12 @@
 //! client's. `Gateway::answer` tells the whole story.
 
 pub mod adapter;
+mod ask;
+mod bond;
 pub mod call;
+mod cascade;
 pub mod catalog;
+mod choice;
 pub mod collapse;
 mod compat;
 mod count;
@@ -24,6 +28,7 @@ mod key;
 pub mod ledger;
 mod models;
 pub mod passthrough;
+mod prefix;
 pub mod price;
 pub mod prompt;
 mod provider;
@@ -31,11 +36,13 @@ mod reach;
 mod record;
 mod replay;
 pub mod routing;
+pub mod score;
 mod screen;
 pub mod seam;
 pub mod semantic;
 mod settle;
 mod sign;
+mod steer;
 mod stream;
 pub mod usage;
 pub mod vector;
@@ -54,24 +61,24 @@ use crate::base::reply::{Body, Reply};
 use crate::base::sse;
 use crate::config::ai::{Ai, AiRoute};
 use crate::fetch::Fetcher;
-use call::{CacheOutcome, Call, CallRecord, Ending, Watch};
+use call::{Call, CallRecord, Ending, Watch};
 use catalog::{Catalog, Choice};
-use collapse::{Followed, InFlight, Joined};
-use deliver::set_media_type;
+use collapse::InFlight;
 use error::AiError;
 use exact::ExactCache;
 use guard::{GuardSet, Guarded};
-use headers::{CacheMode, dress};
+use headers::{CacheMode, dress, peers};
 use http::HeaderMap;
 use plan::CachePlan;
 use prompt::{Operation, Prompt};
 use routing::Routing;
 use routing::board::Board;
-use seam::{Lookup, SemanticLookup, Ticket};
+use seam::SemanticLookup;
 use settle::Files;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use steer::Steering;
 
 /// How long a call waits for an identical one in all before it goes its own way: about as long as a provider may take.
 const COLLAPSE_WAIT: Duration = Duration::from_secs(60);
@@ -150,6 +157,7 @@ pub struct Gateway {
     fetcher: Fetcher,
     clock: Clock,
     routing: Routing,
+    steering: Steering,
 }
 
 /// One call under way.
@@ -173,13 +181,22 @@ impl Gateway {
         clock: Clock,
     ) -> Gateway {
         let routing = Routing::alone(&catalog, clock.clone());
-        Gateway { catalog, caches, guards: BTreeMap::new(), fetcher, clock, routing }
+        let (guards, steering) = (BTreeMap::new(), Steering::default());
+        Gateway { catalog, caches, guards, fetcher, clock, routing, steering }
     }
 
     /// The same with the section's rules, on a board that others share.
     pub fn on_board(mut self, board: &Arc<Board>, ai: &Ai) -> Gateway {
         self.routing = Routing::new(&self.catalog, board.clone(), ai, self.clock.clone());
+        self.steering = Steering::of(ai);
         self
+    }
+
+    /// Forgets the answers with this tag in every exact cache; gives how many there were in each. The semantic caches
+    /// hold none: an answer with tags is not filed there.
+    pub fn purge_tag(&self, tag: &str) -> BTreeMap<String, u64> {
+        let exact = |c: &AnswerCache| c.exact.as_ref().map_or(0, |e| e.purge_tag(tag));
+        self.caches.iter().map(|(name, c)| (name.clone(), exact(c))).collect()
     }
 
     /// The models and tiers.
@@ -190,7 +207,7 @@ impl Gateway {
     /// Answers a prompt and keeps the record of it, also where the caller drops the future because the client left.
     pub async fn answer(
         &self,
-        prompt: Prompt,
+        mut prompt: Prompt,
         directives: &AiDirectives,
         context: &Context,
         record: Arc<CallRecord>,
@@ -200,6 +217,7 @@ impl Gateway {
             (c.operation, c.stream) = (Some(prompt.operation), prompt.facts.stream);
             c.requested = prompt.facts.model.chars().take(MODEL_CHARS_MAX).collect();
         });
+        prompt.prefix = self.prefix(&prompt, context);
         let mut watch = Watch { record: &record, clock: &self.clock, started, waited_for: true };
         let reply = self.reply(&prompt, directives, context, (&record, started)).await;
         watch.waited_for = false;
@@ -248,12 +266,13 @@ impl Gateway {
         context: &Context,
         record: &CallRecord,
     ) -> Result<(Choice, CachePlan), AiError> {
-        let script = directives.model.as_deref().or(directives.tier.as_deref());
+        let (script, complexity) = self.decided(prompt, directives, &context.options);
         let choice = self.catalog.choose(&prompt.facts.model, script, &context.options)?;
         let cache = context.options.cache.as_ref().and_then(|name| self.caches.get(name));
         let plan = CachePlan::make(prompt, directives, context, (&choice, guarded), cache)?;
         record.note(|c| {
             c.target.clone_from(&choice.name);
+            c.complexity = complexity;
             (c.cache, c.cache_reason) = (plan.outcome, plan.reason);
         });
         Ok((choice, plan))
@@ -281,7 +300,7 @@ impl Run<'_> {
             Ok(reply) => return reply,
             Err(lead) => lead,
         };
-        match self.reach().await {
+        match self.climb().await {
             Ok(reached) => {
                 let ticket = ticket.map(|t| (t, self.plan.filings.clone()));
                 self.deliver(reached, Files { exact: self.plan.place(), ticket, lead })
@@ -295,52 +314,8 @@ impl Run<'_> {
         }
     }
 
-    fn ask_exact(&self) -> Option<Reply> {
-        let (stored, age) = self.plan.exact_for_reading()?;
-        self.replay(&stored, CacheOutcome::Exact, age)
-    }
-
-    /// A semantic hit, or the ticket under which the coming answer is to be filed.
-    async fn ask_semantic(&mut self) -> Result<Reply, Option<Box<dyn Ticket>>> {
-        let Some((cache, query)) = self.plan.semantic.take() else { return Err(None) };
-        if self.plan.refresh {
-            let ticket = cache.ticket(&query).await;
-            return Err(ticket.map_err(|reason| self.record.note(|c| c.cache_reason = reason)).ok());
-        }
-        match cache.lookup(&query).await {
-            Lookup::Hit(hit) => {
-                let stored = self.stored_of(&hit);
-                self.record.note(|c| (c.score, c.entry) = (Some(hit.score), Some(hit.id)));
-                self.replay(&stored, CacheOutcome::Semantic, hit.age).ok_or(None)
-            }
-            Lookup::Miss(ticket) => Err(Some(ticket)),
-            Lookup::Bypass(reason) => {
-                self.record.note(|c| c.cache_reason = reason);
-                Err(None)
-            }
-        }
-    }
-
-    /// The answer of an identical call in flight, or the duty to produce it for the others.
-    async fn ask_flight(&self) -> Result<Reply, Option<collapse::Lead>> {
-        let Some((calls, key)) = &self.plan.collapse else { return Err(None) };
-        let elect = async {
-            loop {
-                match calls.join(*key) {
-                    Joined::Lead(lead) => return Err(Some(lead)),
-                    Joined::Follow(follow) => match follow.answer(COLLAPSE_CLIENT_WAIT).await {
-                        Followed::Answer(stored) => return Ok(stored),
-                        Followed::Left => {}
-                        Followed::Alone => return Err(None),
-                    },
-                }
-            }
-        };
-        match tokio::time::timeout(COLLAPSE_WAIT, elect).await {
-            Ok(Ok(stored)) => self.replay(&stored, CacheOutcome::Collapsed, Duration::ZERO).ok_or(None),
-            // The call before may have ended between the look-up and the election.
-            Ok(Err(lead)) => self.ask_exact().ok_or(lead),
-            Err(_) => Err(None),
-        }
+    fn dressed(&self, reply: Reply, age: Option<Duration>) -> Reply {
+        let call = self.record.read();
+        peers(dress(reply, &call, age), &call, &self.gateway.steering.compat)
     }
 }

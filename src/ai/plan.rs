@@ -4,7 +4,7 @@ use super::call::CacheOutcome;
 use super::catalog::Choice;
 use super::collapse::InFlight;
 use super::error::AiError;
-use super::exact::{ExactCache, Stored};
+use super::exact::{ExactCache, Place, Stored};
 use super::filings::Filings;
 use super::guard::Guarded;
 use super::headers::{CacheMode, ClientWish};
@@ -35,6 +35,9 @@ pub struct CachePlan {
     pub reason: &'static str,
     exact: Option<Arc<ExactCache>>,
     ttl: Option<Duration>,
+    no_store: bool,
+    age_max: Option<Duration>,
+    tags: Arc<[String]>,
 }
 
 impl CachePlan {
@@ -46,7 +49,7 @@ impl CachePlan {
         (choice, guarded): (&Choice, Option<&Guarded>),
         cache: Option<&Arc<AnswerCache>>,
     ) -> Result<CachePlan, AiError> {
-        let wish = ClientWish::read(&context.headers)?;
+        let wish = ClientWish::read(&context.headers, &prompt.wish)?;
         let Some(cache) = cache else { return Ok(CachePlan::bypass("no_cache")) };
         if prompt.operation.is_count() {
             return Ok(CachePlan::bypass("count_tokens"));
@@ -65,24 +68,30 @@ impl CachePlan {
         let (fingerprint, beta) = (choice.fingerprint(), provider::beta(&context.headers));
         // What was answered under other guards was not looked at by these.
         let rules = guarded.map_or_else(|| context.policy.clone(), |g| format!("{}+{}", context.policy, g.digest()));
-        let scope =
-            Scope { tenant: &context.tenant, route: &context.route, policy: &rules, target: &fingerprint, beta: &beta };
+        let scope = Scope {
+            tenant: &context.tenant,
+            route: &context.route,
+            policy: &rules,
+            target: &fingerprint,
+            beta: &beta,
+            namespace: wish.namespace.as_deref().unwrap_or_default().as_bytes(),
+        };
         let key = key::exact(prompt, &scope);
         let mut plan = CachePlan::bypass("");
         plan.outcome = if wish.refresh { CacheOutcome::Refresh } else { CacheOutcome::Miss };
-        (plan.key, plan.exact, plan.ttl, plan.refresh) = (Some(key), cache.exact.clone(), directives.ttl, wish.refresh);
+        (plan.key, plan.exact, plan.refresh) = (Some(key), cache.exact.clone(), wish.refresh);
+        (plan.no_store, plan.age_max, plan.tags) = (wish.no_store, wish.age_max, wish.tags.as_slice().into());
+        plan.ttl = shorter(directives.ttl, &wish, cache.exact.as_ref().map(|e| e.ttl()));
         plan.filings = cache.in_flight.filings.clone();
         plan.collapse = (!wish.refresh).then(|| (cache.in_flight.clone(), key));
         let wanted = script.min(client) == CacheMode::Semantic && prompt.operation.is_chat();
-        match cache
-            .semantic
-            .as_ref()
-            .filter(|_| wanted)
-            .map(|s| (s, unfit(prompt).or_else(|| guarded.and_then(Guarded::unfit))))
-        {
+        // A purge by tag must find every answer that has it, and semantic caches know no tags.
+        let tagged = || (!wish.tags.is_empty()).then_some("tagged");
+        let unfit = |prompt| unfit(prompt).or_else(|| guarded.and_then(Guarded::unfit)).or_else(tagged);
+        match cache.semantic.as_ref().filter(|_| wanted).map(|s| (s, unfit(prompt))) {
             Some((_, Some(reason))) => plan.reason = reason,
             Some((semantic, None)) => {
-                let query = query(prompt, directives, &scope, semantic);
+                let query = query(prompt, (directives, &wish), &scope, semantic);
                 plan.semantic = Some((semantic.cache.clone(), Query { model: choice.name.clone(), ..query }));
             }
             None => {}
@@ -101,6 +110,9 @@ impl CachePlan {
             exact: None,
             refresh: false,
             ttl: None,
+            no_store: false,
+            age_max: None,
+            tags: Arc::default(),
         }
     }
 
@@ -109,16 +121,41 @@ impl CachePlan {
         if self.refresh {
             return None;
         }
-        self.exact.as_ref()?.get(self.key.as_ref()?)
+        self.exact.as_ref()?.get(self.key.as_ref()?).filter(|(_, age)| self.young(*age))
+    }
+
+    /// Whether a stored answer is young enough for the client.
+    pub fn young(&self, age: Duration) -> bool {
+        self.age_max.is_none_or(|max| age <= max)
+    }
+
+    /// Whether the answer may be stored at all.
+    pub fn stores(&self) -> bool {
+        !self.no_store
     }
 
     /// Where the exact cache wants the answer.
-    pub fn place(&self) -> Option<(Key, Arc<ExactCache>, Option<Duration>)> {
-        Some((self.key?, self.exact.clone()?, self.ttl))
+    pub fn place(&self) -> Option<Place> {
+        let (key, cache) = (self.key?, self.exact.clone().filter(|_| self.stores())?);
+        Some(Place { key, cache, ttl: self.ttl, tags: self.tags.clone() })
     }
 }
 
-fn query(prompt: &Prompt, directives: &AiDirectives, scope: &Scope<'_>, semantic: &Semantic) -> Query {
+/// The script's time, or the cache's own, unless the client wants a shorter one.
+fn shorter(script: Option<Duration>, wish: &ClientWish, own: Option<Duration>) -> Option<Duration> {
+    let configured = script.or(own);
+    match (configured, wish.ttl) {
+        (Some(configured), Some(wish)) => Some(configured.min(wish)),
+        _ => script,
+    }
+}
+
+fn query(
+    prompt: &Prompt,
+    (directives, wish): (&AiDirectives, &ClientWish),
+    scope: &Scope<'_>,
+    semantic: &Semantic,
+) -> Query {
     let tenant = if semantic.tenants_share { "" } else { scope.tenant };
     let scope = Scope { tenant, ..scope.clone() };
     Query {
@@ -126,8 +163,8 @@ fn query(prompt: &Prompt, directives: &AiDirectives, scope: &Scope<'_>, semantic
         tenant: hex(&sha256_parts([tenant.as_bytes()])),
         model: String::new(),
         text: prompt.facts.text.clone(),
-        // A script may ask for more similarity than the operator configured, never for less.
-        threshold: directives.threshold.map_or(semantic.threshold, |t| t.max(semantic.threshold)),
-        ttl: directives.ttl.unwrap_or(semantic.ttl),
+        // Script and client may ask for more similarity than the operator configured, never for less.
+        threshold: [directives.threshold, wish.threshold].into_iter().flatten().fold(semantic.threshold, f32::max),
+        ttl: shorter(directives.ttl, wish, Some(semantic.ttl)).unwrap_or(semantic.ttl),
     }
 }

@@ -3,7 +3,9 @@
 use super::dialect::{Dialect, gemini, openai_responses};
 use super::error::AiError;
 use super::facts::{self, Facts};
-use super::json::{Edit, ask_for_usage, members, splice};
+use super::headers::ClientWish;
+use super::json::{Edit, ask_for_usage, members, spelt, splice, without};
+use super::prefix::Prefix;
 use crate::base::strict_json;
 use crate::base::url::unescaped;
 use crate::config::ai::passthrough::Endpoint;
@@ -146,6 +148,10 @@ pub struct Prompt {
     pub dialect: Dialect,
     /// What it says.
     pub facts: Facts,
+    /// What its body said to the gateway; it is no part of it any more.
+    pub wish: ClientWish,
+    /// What of it providers are asked to cache.
+    pub prefix: Option<Prefix>,
     /// Its fields, parsed.
     pub(super) fields: Map<String, Value>,
     body: Bytes,
@@ -169,8 +175,19 @@ pub fn parse_at(
 ) -> Result<Prompt, AiError> {
     let dialect = operation.dialect();
     if matches!(operation, Operation::Models | Operation::Model) {
-        let (facts, fields, body) = (Facts::default(), Map::new(), Bytes::new());
-        return Ok(Prompt { operation, dialect, facts, fields, body, model_at: None, stream_options_at: None });
+        let (facts, wish, fields, body) = (Facts::default(), ClientWish::default(), Map::new(), Bytes::new());
+        let prefix = None;
+        return Ok(Prompt {
+            operation,
+            dialect,
+            facts,
+            wish,
+            prefix,
+            fields,
+            body,
+            model_at: None,
+            stream_options_at: None,
+        });
     }
     if body.len() > bytes_max {
         return Err(AiError::TooLarge { bytes_max });
@@ -184,6 +201,17 @@ pub fn parse_at(
         let message = "the request body must be a JSON object, such as {\"model\": \"auto\", \"messages\": [...]}";
         return Err(AiError::invalid(message, None, "invalid_json"));
     };
+    let taken = ClientWish::take(&mut fields)?;
+    let mut body = body.clone();
+    let mut wish = ClientWish::default();
+    let mut text = text;
+    let shorter;
+    if let Some((said, names)) = taken {
+        let spelt = spelt(text).map_err(|e| not_json(&e))?;
+        shorter = splice(text, without(&spelt, &names));
+        (wish, text) = (said, &shorter);
+        body = Bytes::copy_from_slice(shorter.as_bytes());
+    }
     if dialect == Dialect::Gemini {
         fields = gemini::read::with_path(fields, operation, model.unwrap_or_default());
     }
@@ -195,7 +223,7 @@ pub fn parse_at(
     };
     let model_at = place("model");
     let stream_options_at = place("stream_options");
-    Ok(Prompt { operation, dialect, facts, fields, model_at, stream_options_at, body })
+    Ok(Prompt { operation, dialect, facts, wish, prefix: None, fields, model_at, stream_options_at, body })
 }
 
 impl Prompt {

@@ -6,6 +6,7 @@ use super::dialect::chat::{Dropped, Fields};
 use super::dialect::{self, Dialect, Identity, Target, Wanted, anthropic, openai_chat};
 use super::framing::Framing;
 use super::peek;
+use super::prefix;
 use super::prompt::{Operation, Prompt};
 use super::sse::Frame;
 use super::usage::Usage;
@@ -179,6 +180,8 @@ fn order(peer: Peer<'_>, prompt: &Prompt) -> Result<(Cow<'static, str>, Bytes, D
         let (body, dropped) = translated(peer, prompt)?;
         (body.to_string().into(), dropped)
     };
+    let marked = prompt.prefix.as_ref().and_then(|p| prefix::mark(peer, std::str::from_utf8(&body).ok()?, p));
+    let body = marked.map_or(body, Bytes::from);
     let Some(quirks) = peer.quirks() else { return Ok((path, body, dropped)) };
     let fitted = std::str::from_utf8(&body).map(|text| quirks.fit(text));
     let body = match fitted {

@@ -65,19 +65,32 @@ struct Asked {
 }
 
 impl Run<'_> {
+    /// By when the call must have an answer, whoever gives it.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.gateway.routing.way(&self.context.options).retry.deadline.0
+    }
+
     /// Asks the chosen models, then those of the fallback tiers, until one answers.
-    pub(super) async fn reach(&self) -> Result<Reached, Failure> {
+    pub(super) async fn reach(&self, ends: Instant) -> Result<Reached, Failure> {
         let routing = &self.gateway.routing;
         let rules = routing.way(&self.context.options);
-        let ends = Instant::now() + rules.retry.deadline.0;
         let stages = std::iter::once((&self.choice.first, false)).chain(self.choice.fallback.iter().map(|s| (s, true)));
-        let walk = Walk::new(routing, rules, self.errand(), stages, self.context.options.hedge);
+        let mut walk = Walk::new(routing, rules, self.errand(), stages, self.context.options.hedge);
+        let bond = self.bond();
+        if let Some(model) = bond.as_ref().and_then(|b| b.model.as_deref()) {
+            walk.prefer(model);
+        }
         let client = Cow::Borrowed(&self.context.headers);
         let mut way = Way { run: self, walk, client, first: None, ends };
         let reached = way.go().await;
         let skipped = way.walk.skipped().map(|m| (m.name.clone(), m.provider.name.clone())).collect::<Vec<_>>();
         if !skipped.is_empty() {
-            self.record.note(|c| c.skipped = skipped);
+            self.record.note(|c| c.skipped.extend(skipped));
+        }
+        if let (Ok(reached), Some(bond)) = (&reached, bond)
+            && !reached.stand_in
+        {
+            self.bind(bond, &reached.model.name);
         }
         reached
     }

@@ -4,9 +4,8 @@ use super::call::{CallRecord, Ending};
 use super::catalog::Model;
 use super::collapse::Lead;
 use super::dialect::Dialect;
-use super::exact::{ExactCache, Stored};
+use super::exact::{Place, Stored};
 use super::filings::Filings;
-use super::key::Key;
 use super::routing::board::Pass;
 use super::routing::breaker::Went;
 use super::seam::{Answer, Ticket};
@@ -21,8 +20,8 @@ use std::time::Duration;
 /// Where a complete answer is to be filed.
 #[derive(Default)]
 pub struct Files {
-    /// The exact cache, the key and the time to live.
-    pub exact: Option<(Key, Arc<ExactCache>, Option<Duration>)>,
+    /// The place in the exact cache.
+    pub exact: Option<Place>,
     /// The place that the semantic look-up reserved, and where its filing is counted.
     pub ticket: Option<(Box<dyn Ticket>, Filings)>,
     /// Those who wait for the same answer.
@@ -87,7 +86,7 @@ impl Settle {
             });
             let wire = self.dialect.wire();
             let may = May { keep: !self.stand_in && wire.may_keep(json), share: wire.may_share(json) };
-            kept = file(files, &stored, may);
+            kept = file(files, (&stored, self.asked), may);
         }
         let took = now.saturating_sub(self.started);
         self.record.note(|c| {
@@ -157,12 +156,11 @@ struct May {
 }
 
 /// Stores the answer before the call leaves the table of calls in flight, so that whoever comes in between finds it.
-fn file(files: Files, stored: &Arc<Stored>, may: May) -> bool {
+fn file(files: Files, (stored, asked): (&Arc<Stored>, Duration), may: May) -> bool {
     let mut kept = false;
     if may.keep {
-        if let Some((key, cache, ttl)) = files.exact {
-            cache.put(key, stored.clone(), ttl);
-            kept = true;
+        if let Some(place) = files.exact {
+            kept = place.put(stored.clone(), asked);
         }
         if let Some((ticket, filings)) = files.ticket.filter(|_| may.share) {
             filings.begin(ticket.store(shared(stored)));

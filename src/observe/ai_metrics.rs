@@ -49,6 +49,8 @@ pub const FAMILIES: &[Family] = &[
         &["provider", "model"],
     ),
     family(Gauge, "sluicegate_ai_model_in_flight", "Calls in flight", &["provider", "model"]),
+    family(Counter, "sluicegate_ai_auto_total", "Calls whose tier their complexity decided", &["route", "tier"]),
+    family(Counter, "sluicegate_ai_sticky_total", "Calls with a bond: new, kept, moved", &["route", "result"]),
     family(Counter, "sluicegate_ai_lost_tokens_total", "Tokens billed for answers that nobody got", &["model"]),
     family(Counter, "sluicegate_ai_tokens_total", "Tokens billed", &["route", "key", "model", "kind"]),
     family(Counter, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["route", "key", "model"]),
@@ -100,6 +102,10 @@ pub struct AiMetrics {
     pub model_state: IntGaugeVec,
     /// Calls in flight, by provider and model.
     pub model_in_flight: IntGaugeVec,
+    /// Calls whose tier their complexity decided, by route and tier.
+    pub auto: IntCounterVec,
+    /// Calls with a bond to a model, by route and what became of it.
+    pub sticky: IntCounterVec,
     /// Tokens of answers that nobody got, by model; part of `tokens`.
     pub lost_tokens: IntCounterVec,
     /// Tokens, by route, key, model and kind (`input`, `cached_input`, `cache_write`, `output`, `reasoning` …).
@@ -146,6 +152,8 @@ impl AiMetrics {
             skipped: c(r, "sluicegate_ai_skipped_total")?,
             model_state: gauge(r, "sluicegate_ai_model_state")?,
             model_in_flight: gauge(r, "sluicegate_ai_model_in_flight")?,
+            auto: c(r, "sluicegate_ai_auto_total")?,
+            sticky: c(r, "sluicegate_ai_sticky_total")?,
             lost_tokens: c(r, "sluicegate_ai_lost_tokens_total")?,
             tokens: c(r, "sluicegate_ai_tokens_total")?,
             cost_nano_usd: c(r, "sluicegate_ai_cost_nano_usd_total")?,

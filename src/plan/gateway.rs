@@ -40,6 +40,9 @@ impl Making<'_> {
         for (place, message) in faults(&ai.health, Some(&ai.retry), Some(&ai.stream)) {
             self.fault(format!("ai.{place}"), message);
         }
+        if let Some(message) = ai.sticky.and_then(|s| s.fault()) {
+            self.fault("ai.sticky.ttl", message);
+        }
         let (caches, guards) = (self.answer_caches(), self.guards());
         let (fetcher, clock) = (self.shared.fetcher.clone(), self.shared.clock.clone());
         let gateway = Gateway::new(catalog, caches, fetcher, clock).on_board(&self.shared.board, ai);

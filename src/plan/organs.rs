@@ -3,6 +3,7 @@
 use super::shared::Shared;
 use super::{HttpStore, RouteStore};
 use crate::ai::Gateway;
+use crate::ai::catalog::AUTO;
 use crate::auth::jwks::{DOCUMENT_BYTES_MAX, JwksSource, split_url};
 use crate::auth::jwt::JwtVerifier;
 use crate::base::clock::Clock;
@@ -104,12 +105,15 @@ impl Organs {
         let mut faults = Vec::new();
         if let Some(g) = &self.gateway {
             faults.extend(g.catalog().check_route(r).into_iter().map(|f| Fault::at(f.path, f.message)));
-        } else if let Some(name) = r.tier.as_ref().filter(|name| !c.ai.tiers.contains_key(*name)) {
+        } else if let Some(name) = r.tier.as_ref().filter(|name| !c.ai.tiers.contains_key(*name) && *name != AUTO) {
             // The models have faults of their own; which tiers there are is known all the same.
             faults.push(Fault::at("tier", unknown("tier", name, c.ai.tiers.keys().map(String::as_str))));
         }
         let numbers = crate::config::ai::faults(&c.ai.health, r.retry.as_ref(), r.stream.as_ref());
         faults.extend(numbers.into_iter().filter(|(p, _)| !p.starts_with("health")).map(|(p, m)| Fault::at(p, m)));
+        faults.extend(r.sticky.and_then(|s| s.fault()).map(|m| Fault::at("sticky.ttl", m)));
+        let cascade = r.cascade.iter().flat_map(crate::config::ai::Cascade::faults);
+        faults.extend(cascade.map(|(place, m)| Fault::at(format!("cascade.{place}"), m)));
         let guards = || c.ai.guards.keys().map(String::as_str);
         let allowed = r.guards_allowed.iter().enumerate().map(|(i, name)| (format!("guards_allowed[{i}]"), name));
         for (key, name) in r.guards.iter().map(|name| ("guards".to_owned(), name)).chain(allowed) {
@@ -256,7 +260,7 @@ impl Making<'_> {
         }
         let Some(source) = self.read(&p.script, "policy.script") else { return (None, None) };
         let names = Names {
-            tiers: gateway.map(|g| g.catalog().tiers().cloned().collect()).unwrap_or_default(),
+            tiers: gateway.map(|g| g.catalog().script_tiers().collect()).unwrap_or_default(),
             models: gateway.map(|g| g.catalog().models().map(|m| m.name.clone()).collect()).unwrap_or_default(),
             guards: self.c.ai.guards.keys().cloned().collect(),
             upstreams: self.c.upstreams.keys().cloned().collect(),

@@ -1,5 +1,6 @@
 //! What a hook may look at: plain facts that the spine fills in, and the questions that organs answer once per request.
 
+use crate::ai::score::{self, Signals};
 use crate::base::source::Source;
 use crate::base::units::Money;
 use http::{HeaderMap, Method};
@@ -170,6 +171,12 @@ pub struct PromptFacts {
     pub model: String,
     /// Characters of the last user turn.
     pub chars: usize,
+    /// Characters of all messages.
+    pub chars_in_all: usize,
+    /// Images and other parts that are no text.
+    pub parts: usize,
+    /// Is JSON asked for?
+    pub structured: bool,
     /// User turns.
     pub turns: usize,
     /// Tools offered to the model.
@@ -182,6 +189,19 @@ pub struct PromptFacts {
     pub temperature: Option<f64>,
     /// Most tokens to answer with, if given.
     pub max_tokens: Option<u64>,
+    /// How hard it looks, once somebody has asked.
+    pub complexity: OnceLock<f64>,
+}
+
+impl PromptFacts {
+    /// How hard it looks, 0 to 1; reckoned once.
+    pub fn complexity(&self) -> f64 {
+        *self.complexity.get_or_init(|| {
+            let (text, chars, turns) = (self.text.as_str(), self.chars_in_all, self.turns);
+            let (tools, parts, structured) = (self.tools, self.parts, self.structured);
+            score::complexity(&Signals { text, chars, turns, tools, parts, structured })
+        })
+    }
 }
 
 /// An answer's head, as the script's `resp`.

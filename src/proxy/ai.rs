@@ -194,11 +194,15 @@ fn facts(p: &Prompt) -> PromptFacts {
         model: f.model.clone(),
         // The last user turn's for chat, all of the input's for embeddings.
         chars: if p.operation != Operation::Embeddings { f.text.chars().count() } else { f.chars },
+        chars_in_all: f.chars,
+        parts: f.parts,
+        structured: p.is_structured(),
         turns: f.turns,
         tools: f.tools,
         messages: f.messages,
         stream: f.stream,
         temperature: f.temperature,
         max_tokens: f.max_tokens,
+        ..PromptFacts::default()
     }
 }

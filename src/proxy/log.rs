@@ -167,6 +167,8 @@ fn told(c: &Call) -> serde_json::Value {
         "cache_reason": c.cache_reason,
         "stored": c.stored,
         "score": c.score,
+        "complexity": c.complexity,
+        "sticky": c.sticky,
         "input_tokens": c.usage.map(|u| u.input()),
         "output_tokens": c.usage.map(|u| u.output()),
         "tokens": c.usage.as_ref().map(buckets),
@@ -206,6 +208,12 @@ fn model_call(m: &Metrics, route: &str, c: &Call, (source, status): (&str, u16))
     let lookup = if c.cache_reason.is_empty() { c.cache.as_str() } else { c.cache_reason };
     ai.lookups.with_label_values(&[route, lookup]).inc();
     attempts(ai, c);
+    if c.complexity.is_some() {
+        ai.auto.with_label_values(&[route, &c.target]).inc();
+    }
+    if let Some(told) = c.sticky {
+        ai.sticky.with_label_values(&[route, told]).inc();
+    }
     for (kind, done, n) in c.guard.counts() {
         ai.guard.with_label_values(&[c.guard.guard.as_str(), kind, done.as_str()]).inc_by(n);
     }

@@ -196,7 +196,19 @@ fn facts(model: String, text: String) -> PromptFacts {
     let chars = text.chars().count();
     let (system, tools, messages) = (String::new(), 0, 0);
     let (stream, temperature, max_tokens) = (false, None, None);
-    PromptFacts { text, system, model, chars, turns: 1, tools, messages, stream, temperature, max_tokens }
+    PromptFacts {
+        text,
+        system,
+        model,
+        chars,
+        turns: 1,
+        tools,
+        messages,
+        stream,
+        temperature,
+        max_tokens,
+        ..PromptFacts::default()
+    }
 }
 
 /// A client's body.

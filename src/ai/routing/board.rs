@@ -5,6 +5,7 @@ use super::breaker::{Admit, Breaker, Went, Why};
 use super::dice::Dice;
 use super::pace::Pace;
 use super::purse::Purse;
+use super::sticky::Bonds;
 use crate::base::clock::Clock;
 use crate::config::ai::Health;
 use std::collections::HashMap;
@@ -25,6 +26,8 @@ pub struct Board {
     providers: Mutex<HashMap<String, Weak<Allowance>>>,
     /// For draws and jitter.
     pub dice: Dice,
+    /// Who answered what belongs together.
+    pub bonds: Bonds,
 }
 
 /// What is known of a model.
@@ -93,7 +96,7 @@ fn keep<T>(all: &Mutex<HashMap<String, Weak<T>>>, key: &str, make: impl FnOnce()
 impl Board {
     /// An empty board with this generator.
     pub fn with(dice: Dice) -> Board {
-        Board { models: Mutex::default(), providers: Mutex::default(), dice }
+        Board { models: Mutex::default(), providers: Mutex::default(), dice, bonds: Bonds::default() }
     }
 
     /// How the model stands. `id` tells apart what a provider would: its address, the key, its name for the model; a

@@ -10,6 +10,7 @@ pub mod dice;
 pub mod hints;
 pub mod pace;
 pub mod purse;
+pub mod sticky;
 pub mod strategy;
 pub mod walk;
 

@@ -100,6 +100,14 @@ impl<'a> Walk<'a> {
         Walk { routing, way, errand, candidates, tries: 0, again, context, resting, skipped: Vec::new() }
     }
 
+    /// Has this model asked first, where it is among the chosen ones. It is passed over like any other while it rests.
+    pub fn prefer(&mut self, model: &str) {
+        let place = self.candidates.iter().position(|c| !c.stand_in && c.model.name == model);
+        if let Some(front) = place.and_then(|at| self.candidates.get_mut(..=at)) {
+            front.rotate_right(1);
+        }
+    }
+
     /// The candidate with that number.
     pub fn candidate(&self, at: usize) -> Option<&Candidate> {
         self.candidates.get(at)

@@ -1,6 +1,7 @@
 //! Identical calls in flight: one leads, the others follow for as long as that is the faster way.
 
 use super::*;
+use collapse::{Followed, Joined};
 
 const KEY: key::Key = [7; 32];
 const SHORT: Duration = Duration::from_millis(50);

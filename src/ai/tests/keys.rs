@@ -6,7 +6,7 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-const SCOPE: Scope<'static> = Scope { tenant: "t", route: "r", policy: "p", target: "m", beta: b"" };
+const SCOPE: Scope<'static> = Scope { tenant: "t", route: "r", policy: "p", target: "m", beta: b"", namespace: b"" };
 
 fn exact(v: &Value) -> key::Key {
     key::exact(&chat(&v.to_string()), &SCOPE)
@@ -101,11 +101,12 @@ fn scope_parts_never_run_into_each_other() {
         Scope { route: "r2", ..SCOPE },
         Scope { policy: "p2", ..SCOPE },
         Scope { target: "m2", ..SCOPE },
+        Scope { namespace: b"n", ..SCOPE },
     ];
     let mut keys: Vec<_> = scopes.iter().flat_map(|s| [key::exact(&p, s), key::partition(&p, s)]).collect();
     keys.sort_unstable();
     keys.dedup();
-    assert_eq!(keys.len(), 12);
+    assert_eq!(keys.len(), 14);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What stays of a call whose client left, and of an answer that broke off: the traces, and the tokens to be paid.
 
 use super::*;
+use call::CacheOutcome;
 
 const COUNTED: &str = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n";
 const STREAMED: &str = r#","stream":true"#;

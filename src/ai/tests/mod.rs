@@ -5,6 +5,7 @@ mod bedrock;
 mod caching;
 mod collapsing;
 mod compat;
+mod control;
 mod costs;
 pub mod crossing;
 mod fallback;

@@ -7,12 +7,14 @@ mod model;
 pub mod passthrough;
 mod provider;
 mod routing;
+mod steer;
 
 pub use cache::{AnswerCache, Exact};
 pub use compat::{Azure, AzureAuth, Compat, Quirks};
 pub use model::{LongContext, Model, Price, PriceList, Thinking};
 pub use provider::{Aws, Dialect, Provider, Timeouts};
 pub use routing::{After, Backoff, FallbackOn, Health, Hedge, Hold, Mix, Retry, Strategy, Streaming, Tier, faults};
+pub use steer::{Auto, Cascade, CascadeStreams, CompatHeaders, EscalateOn, PrefixTtl, PromptCache, Sticky, StickyBy};
 
 use super::semantic::{Embedder, VectorStore};
 use crate::base::units::Size;
@@ -42,6 +44,18 @@ pub struct Ai {
     /// How streamed answers are watched; a route may have its own.
     #[serde(default)]
     pub stream: Streaming,
+    /// Which tier a prompt gets where a route's tier, or the script's, is `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<Auto>,
+    /// What is kept with the model that answered before; a route may have its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// Whether providers are asked to cache long prefixes; a route may have its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_cache: Option<PromptCache>,
+    /// The gateways whose header fields answers bear beside ours, for clients that look for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compat_headers: Vec<CompatHeaders>,
     /// A price list such as `conf/prices.yaml`, for models without a `price` of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<String>,
@@ -71,6 +85,10 @@ impl Default for Ai {
             health: Health::default(),
             retry: Retry::default(),
             stream: Streaming::default(),
+            auto: None,
+            sticky: None,
+            prompt_cache: None,
+            compat_headers: Vec::new(),
             prices: None,
             caches: BTreeMap::new(),
             embedders: BTreeMap::new(),
@@ -85,7 +103,7 @@ impl Default for Ai {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AiRoute {
-    /// The tier that answers when the client asks for the model `auto`.
+    /// The tier that answers when the client asks for the model `auto`; `auto` itself leaves it to `ai.auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// The cache of answers; without one every prompt goes to a model.
@@ -112,6 +130,15 @@ pub struct AiRoute {
     /// How streamed answers are watched, in place of `ai.stream`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Streaming>,
+    /// A cheap tier first, and a better one when its answer is no good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cascade: Option<Cascade>,
+    /// What is kept with the model that answered before, in place of `ai.sticky`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// Whether providers are asked to cache long prefixes, in place of `ai.prompt_cache`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_cache: Option<PromptCache>,
     /// The guards that every call of this route goes through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<String>,

@@ -93,6 +93,7 @@ pub const HOST: &[Entry] = &[
     prop("prompt", "system", "string", "all system text; its first 16 KiB"),
     prop("prompt", "model", "string", "the model or tier asked for"),
     prop("prompt", "chars", "int", "characters of the last user turn, uncut"),
+    prop("prompt", "complexity", "float", "how hard it looks, 0.0 to 1.0: a guess from what can be counted"),
     prop("prompt", "turns", "int", "user turns"),
     prop("prompt", "tools", "int", "tools offered to the model"),
     prop("prompt", "messages", "int", "messages of every role"),

@@ -86,6 +86,7 @@ fn prompt(engine: &mut Engine) {
         .register_get("system", |p: &mut Prompt| text(&p.0.system))
         .register_get("model", |p: &mut Prompt| text(&p.0.model))
         .register_get("chars", |p: &mut Prompt| int(p.0.chars))
+        .register_get("complexity", |p: &mut Prompt| -> FLOAT { p.0.complexity() })
         .register_get("turns", |p: &mut Prompt| int(p.0.turns))
         .register_get("tools", |p: &mut Prompt| int(p.0.tools))
         .register_get("messages", |p: &mut Prompt| int(p.0.messages))

@@ -1,14 +1,12 @@
-//! Header fields of an AI answer, and the request fields by which a client narrows the use of the caches.
+//! The fields by which an answer tells how it came about: ours, the standard's and, where wanted, those of peers.
 
-use super::call::{CacheOutcome, Call};
-use super::error::AiError;
+use crate::ai::call::{CacheOutcome, Call};
 use crate::base::reply::Reply;
 use crate::base::units::Money;
-use http::{HeaderMap, HeaderName, header};
+use crate::config::ai::CompatHeaders;
+use http::{HeaderName, header};
 use std::time::Duration;
 
-/// `off | exact | semantic | refresh`.
-pub const CACHE: HeaderName = HeaderName::from_static("x-sluicegate-cache");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const MODEL: HeaderName = HeaderName::from_static("x-sluicegate-model");
 const TIER: HeaderName = HeaderName::from_static("x-sluicegate-tier");
@@ -18,59 +16,7 @@ const ENTRY: HeaderName = HeaderName::from_static("x-sluicegate-entry");
 const DROPPED: HeaderName = HeaderName::from_static("x-sluicegate-dropped");
 const GUARD: HeaderName = HeaderName::from_static("x-sluicegate-guard");
 const SCORE: HeaderName = HeaderName::from_static("x-sluicegate-score");
-
-/// How far the caches may be used, in rising order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum CacheMode {
-    /// Not at all.
-    None,
-    /// For equal requests.
-    Exact,
-    /// For equal requests and for the same question in other words.
-    Semantic,
-}
-
-/// What a client wants of the caches. It can only narrow what route and policy allow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ClientWish {
-    /// The most it wants used.
-    pub at_most: Option<CacheMode>,
-    /// It wants a new answer, which may then be stored.
-    pub refresh: bool,
-}
-
-impl ClientWish {
-    /// Reads `x-sluicegate-cache` and `cache-control` (RFC 9111 §5.2.1.4 and §5.2.1.5).
-    pub fn read(headers: &HeaderMap) -> Result<ClientWish, AiError> {
-        let mut wish = ClientWish::default();
-        for value in headers.get_all(header::CACHE_CONTROL).iter().filter_map(|v| v.to_str().ok()) {
-            for directive in value.split(',').map(str::trim) {
-                wish.refresh |= directive.eq_ignore_ascii_case("no-cache");
-                if directive.eq_ignore_ascii_case("no-store") {
-                    wish.at_most = Some(CacheMode::None);
-                }
-            }
-        }
-        let mode = match headers.get(CACHE).map(|v| v.as_bytes().to_ascii_lowercase()) {
-            None => return Ok(wish),
-            Some(v) => match v.as_slice() {
-                b"off" => CacheMode::None,
-                b"exact" => CacheMode::Exact,
-                b"semantic" => CacheMode::Semantic,
-                b"refresh" => {
-                    wish.refresh = true;
-                    return Ok(wish);
-                }
-                _ => {
-                    let message = "x-sluicegate-cache must be off, exact, semantic or refresh";
-                    return Err(AiError::invalid(message, Some("x-sluicegate-cache"), "invalid_value"));
-                }
-            },
-        };
-        wish.at_most = Some(wish.at_most.map_or(mode, |other| other.min(mode)));
-        Ok(wish)
-    }
-}
+const COMPLEXITY: HeaderName = HeaderName::from_static("x-sluicegate-complexity");
 
 /// Adds the fields that tell how the answer came about. `age` is that of a stored answer.
 pub fn dress(mut reply: Reply, call: &Call, age: Option<Duration>) -> Reply {
@@ -79,6 +25,7 @@ pub fn dress(mut reply: Reply, call: &Call, age: Option<Duration>) -> Reply {
         reply = reply.with(header::AGE, &age.as_secs().to_string());
     }
     let score = call.score.map(|s| format!("{s:.4}"));
+    let complexity = call.complexity.map(|c| format!("{c:.3}"));
     // A stream's cost is not known before its end.
     let cost = (call.took.is_some() || !call.stream).then_some(call.cost).flatten().map(Money::usd_exact);
     let fields = [
@@ -87,6 +34,7 @@ pub fn dress(mut reply: Reply, call: &Call, age: Option<Duration>) -> Reply {
         (PROVIDER, &call.provider),
         (ENTRY, &call.entry),
         (SCORE, &score),
+        (COMPLEXITY, &complexity),
         (COST, &cost),
         (DROPPED, &call.dropped.told()),
         (GUARD, &call.guard.told()),
@@ -118,4 +66,28 @@ fn cache_status(call: &Call) -> String {
         out.push_str(call.cache_reason);
     }
     out
+}
+
+/// Adds what clients of other gateways look for.
+pub fn peers(mut reply: Reply, call: &Call, wanted: &[CompatHeaders]) -> Reply {
+    let hit = matches!(call.cache, CacheOutcome::Exact | CacheOutcome::Semantic | CacheOutcome::Collapsed);
+    for peer in wanted {
+        let (name, value) = match (peer, call.cache) {
+            (CompatHeaders::Litellm, _) => match &call.entry {
+                Some(entry) => ("x-litellm-cache-key", entry.as_str()),
+                None => continue,
+            },
+            (CompatHeaders::Portkey, CacheOutcome::Semantic) => ("x-portkey-cache-status", "SEMANTIC HIT"),
+            (CompatHeaders::Portkey, CacheOutcome::Refresh) => ("x-portkey-cache-status", "REFRESH"),
+            (CompatHeaders::Portkey, CacheOutcome::Bypass) => ("x-portkey-cache-status", "DISABLED"),
+            (CompatHeaders::Portkey, _) => ("x-portkey-cache-status", if hit { "HIT" } else { "MISS" }),
+            (CompatHeaders::Cloudflare, _) => ("cf-aig-cache-status", if hit { "HIT" } else { "MISS" }),
+        };
+        reply = reply.with(HeaderName::from_static(name), value);
+        if let (CompatHeaders::Litellm, Some(score)) = (peer, call.score) {
+            let name = HeaderName::from_static("x-litellm-semantic-similarity");
+            reply = reply.with(name, &format!("{score:.4}"));
+        }
+    }
+    reply
 }
