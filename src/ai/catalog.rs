@@ -160,7 +160,8 @@ impl Catalog {
             };
             if let Some(provider) = providers.get(&m.provider) {
                 if !provider.variety.names(&m.model) {
-                    let message = "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
+                    let message =
+                        "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
                     faults.push(Fault { path: format!("{path}.model"), message });
                 }
                 faults.extend(model_faults(&path, m, provider.dialect));

@@ -4,8 +4,8 @@
 
 use super::catalog::Fault;
 use super::dialect::chat::Dropped;
-use super::json::{Edit, Member, elements, spelt, splice, without};
 use super::dialect::wire::bearer;
+use super::json::{Edit, Member, elements, spelt, splice, without};
 use crate::config::ai::{self as yaml, Compat};
 use crate::config::secret::Secret;
 use http::HeaderName;

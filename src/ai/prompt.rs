@@ -167,12 +167,7 @@ pub fn parse(operation: Operation, body: Bytes, bytes_max: usize) -> Result<Prom
 
 /// Reads a request whose model may stand in its path, as Google's does. Its fields are then those of the body with
 /// `model` and `stream`, as if they stood there.
-pub fn parse_at(
-    operation: Operation,
-    model: Option<String>,
-    body: Bytes,
-    bytes_max: usize,
-) -> Result<Prompt, AiError> {
+pub fn parse_at(operation: Operation, model: Option<String>, body: Bytes, bytes_max: usize) -> Result<Prompt, AiError> {
     let dialect = operation.dialect();
     if matches!(operation, Operation::Models | Operation::Model) {
         let (facts, wish, fields, body) = (Facts::default(), ClientWish::default(), Map::new(), Bytes::new());

@@ -53,7 +53,10 @@ async fn streams_come_as_events_and_the_other_form_is_refused() {
     let said = |e: &Value| e["candidates"][0]["content"]["parts"][0]["text"].as_str().unwrap_or_default().to_owned();
     assert_eq!(events.iter().map(said).collect::<String>(), "one two three", "{}", stream.text());
     let last = events.last().unwrap();
-    assert_eq!((&last["candidates"][0]["finishReason"], &last["usageMetadata"]["promptTokenCount"]), (&json!("STOP"), &json!(10)));
+    assert_eq!(
+        (&last["candidates"][0]["finishReason"], &last["usageMetadata"]["promptTokenCount"]),
+        (&json!("STOP"), &json!(10))
+    );
     let list = edge.post(path, &[], &hello()).await;
     assert_eq!((list.status, list.json()["error"]["status"].as_str()), (400, Some("INVALID_ARGUMENT")));
     assert!(list.json()["error"]["message"].as_str().unwrap().contains("?alt=sse"), "{}", list.text());

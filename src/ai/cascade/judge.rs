@@ -75,7 +75,7 @@ pub struct Heard {
     /// The stream made no sense; whoever gets it will see.
     pub garbled: bool,
     /// The sum of its tokens' log-probabilities, and how many there are.
-    logprobs: (f64, u32),
+    pub logprobs: (f64, u32),
 }
 
 /// What form the client asked for.

@@ -85,7 +85,7 @@ impl Run<'_> {
             Opened::Live { .. } => usage,
         };
         let place = self.record.read().lost.len();
-        self.record.lose(&reached.model, usage);
+        self.record.lose(&reached.model, usage, self.gateway.clock.unix_secs());
         let name = &reached.model.name;
         self.record.note(|c| {
             if let Some(a) = c.attempts.iter_mut().rfind(|a| a.outcome == "ok" && a.model == *name) {

@@ -30,7 +30,11 @@ async fn the_deployment_stands_in_the_path_and_the_key_in_azures_field() {
     assert!(seen[1].starts_with("POST /openai/v1/chat/completions HTTP/1.1\r\n"), "{}", seen[1]);
     assert!(seen[1].contains("authorization: Bearer sk-canary\r\n") && !seen[1].contains("api-key:"), "{}", seen[1]);
     assert_eq!(body_of(&seen[1]), ask_with("my-gpt.4_1", "hi", ""), "and the deployment is the model");
-    assert!(seen[2].starts_with("POST /openai/deployments/my-gpt.4_1/embeddings?api-version=2024-10-21 "), "{}", seen[2]);
+    assert!(
+        seen[2].starts_with("POST /openai/deployments/my-gpt.4_1/embeddings?api-version=2024-10-21 "),
+        "{}",
+        seen[2]
+    );
 }
 
 const FIRST: &str = r#"{"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false,"severity":"safe"}}}]}"#;
@@ -49,7 +53,8 @@ async fn a_stream_that_begins_with_filter_results_is_read_and_recorded() {
         chunk(r#"{"content":"Hel"}"#, "null"),
         chunk(r#"{"content":"lo"}"#, "null"),
         chunk("{}", "\"stop\""),
-        r#"{"choices":[],"id":"chatcmpl-1","usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12}}"#.to_owned(),
+        r#"{"choices":[],"id":"chatcmpl-1","usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12}}"#
+            .to_owned(),
         "[DONE]".to_owned(),
     ]
     .iter()

@@ -190,7 +190,6 @@ async fn streams_cross_byte_by_byte_to_clients_of_either_dialect() {
 #[tokio::test]
 async fn an_error_before_the_first_content_goes_to_the_next_model() {
     let failing = [
-        streamed(&encoded(&golden("stream-error_context.jsonl")), 4096, true),
         streamed(&encoded(r#"{"exception":"throttlingException","message":"slow down"}"#), 7, true),
         streamed(b"not an event stream at all", 5, true),
         streamed(&encoded(&golden("stream-text.jsonl"))[..20], 5, true),
@@ -205,6 +204,15 @@ async fn an_error_before_the_first_content_goes_to_the_next_model() {
         assert_eq!((seen.status, p.calls(), other.calls()), (200, 1, 1), "{i}: {}", seen.text);
         assert!(seen.clean && seen.text.ends_with("data: [DONE]\n\n"), "{i}");
     }
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_goes_to_no_model_of_the_same_size() {
+    let act = streamed(&encoded(&golden("stream-error_context.jsonl")), 4096, true);
+    let (w, p, other) = world(vec![act]).await;
+    let seen = w.ask(&ask_with("cheap", "x", r#","stream":true"#)).await;
+    assert_eq!((seen.status, p.calls(), other.calls()), (400, 1, 0), "{}", seen.text);
+    assert!(seen.text.contains("context_length_exceeded"), "{}", seen.text);
 }
 
 #[tokio::test]

@@ -25,8 +25,16 @@ fn quirks(told: &str) -> Quirks {
 #[test]
 fn only_what_a_quirk_demands_is_edited() {
     for (told, body, want) in [
-        ("{ max_tokens_only: true }", r#"{ "max_completion_tokens" : 5, "a":1.0 }"#, r#"{ "max_tokens" : 5, "a":1.0 }"#),
-        ("{ max_tokens_only: true }", r#"{"max_tokens":1,"b":[ ], "max_completion_tokens":5}"#, r#"{"max_tokens":5,"b":[ ]}"#),
+        (
+            "{ max_tokens_only: true }",
+            r#"{ "max_completion_tokens" : 5, "a":1.0 }"#,
+            r#"{ "max_tokens" : 5, "a":1.0 }"#,
+        ),
+        (
+            "{ max_tokens_only: true }",
+            r#"{"max_tokens":1,"b":[ ], "max_completion_tokens":5}"#,
+            r#"{"max_tokens":5,"b":[ ]}"#,
+        ),
         ("{ max_tokens_only: true }", r#"{"max_completion_tokens":null,"max_tokens":1}"#, r#"{"max_tokens":1}"#),
         ("{ no_stream_options: true }", r#"{"stream_options":{"include_usage":true}}"#, "{}"),
         ("{ no_stream_options: true }", r#"{"a":1, "stream_options":{} , "b":2}"#, r#"{"a":1, "b":2}"#),
@@ -55,12 +63,19 @@ fn only_what_a_quirk_demands_is_edited() {
             r#"{"response_format":{"json_schema":{"name":"a","schema":{}},"type":"json_schema"} ,"x":0}"#,
             r#"{"response_format":{"type":"json_object"} ,"x":0}"#,
         ),
-        ("{ no_json_schema: true }", r#"{"response_format":{"type":"text"}}"#, r#"{"response_format":{"type":"text"}}"#),
+        (
+            "{ no_json_schema: true }",
+            r#"{"response_format":{"type":"text"}}"#,
+            r#"{"response_format":{"type":"text"}}"#,
+        ),
     ] {
         assert_eq!(quirks(told).fit(body), want, "{told} {body}");
     }
     let plain = r#"{"stream_options":{},"max_completion_tokens":1,"messages":[{"role":"developer"}]}"#;
-    assert!(matches!(Quirks::default().fit(plain), Cow::Borrowed(_)), "a server that takes everything gets it as it is");
+    assert!(
+        matches!(Quirks::default().fit(plain), Cow::Borrowed(_)),
+        "a server that takes everything gets it as it is"
+    );
 }
 
 #[test]
@@ -86,11 +101,17 @@ async fn requests_fit_the_server_within_a_dialect_and_across() {
     let w = server(&p, "compat: deepseek");
     let more = r#","max_completion_tokens":9,"parallel_tool_calls":false,"response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{"type":"object"}}}"#;
     let seen = w.ask(&ask_with("m", "hi", more)).await;
-    assert_eq!((seen.status, seen.header("x-sluicegate-dropped")), (200, "response_format.json_schema,parallel_tool_calls"));
+    assert_eq!(
+        (seen.status, seen.header("x-sluicegate-dropped")),
+        (200, "response_format.json_schema,parallel_tool_calls")
+    );
     let want = ask_with("up", "hi", r#","max_tokens":9,"response_format":{"type":"json_object"}"#);
     assert_eq!(body_of(&p.seen()[0]), want);
     let again = w.ask(&ask_with("m", "hi", more)).await;
-    assert_eq!((again.source, again.header("x-sluicegate-dropped")), (Source::AiExact, seen.header("x-sluicegate-dropped")));
+    assert_eq!(
+        (again.source, again.header("x-sluicegate-dropped")),
+        (Source::AiExact, seen.header("x-sluicegate-dropped"))
+    );
     let tools = r#","tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"auto","disable_parallel_tool_use":true}"#;
     let crossed = ask(&w, messages("m", tools)).await;
     assert_eq!(crossed.header("x-sluicegate-dropped"), "parallel_tool_calls");
@@ -132,7 +153,9 @@ async fn thinking_among_the_parts_of_a_content_is_read() {
 #[test]
 fn a_server_with_other_quirks_is_another_target_of_the_cache() {
     let digest = |more: &str| {
-        let yaml = format!("{{ providers: {{ p: {{ dialect: openai, base_url: 'http://x'{more} }} }}, models: {{ m: {{ provider: p, model: x }} }} }}");
+        let yaml = format!(
+            "{{ providers: {{ p: {{ dialect: openai, base_url: 'http://x'{more} }} }}, models: {{ m: {{ provider: p, model: x }} }} }}"
+        );
         let ai: Ai = serde_yaml::from_str(&yaml).unwrap();
         let catalog = Catalog::compile(&ai, &PriceList::default(), &BTreeMap::new()).unwrap();
         catalog.models().next().unwrap().provider.digest.clone()

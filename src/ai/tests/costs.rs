@@ -24,7 +24,7 @@ struct Bill {
 }
 
 fn bills() -> Vec<(String, Dialect, Bill)> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ai/cost");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/cost");
     let dialects = [Dialect::Openai, Dialect::Responses, Dialect::Anthropic, Dialect::Gemini, Dialect::Bedrock];
     let files = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path());
     let mut all: Vec<_> = files

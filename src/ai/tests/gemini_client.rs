@@ -102,8 +102,11 @@ async fn a_cut_stream_ends_in_googles_words_and_is_not_stored() {
 
 #[tokio::test]
 async fn arguments_that_are_no_object_are_told_as_a_spoilt_call() {
-    let chunk = |delta: Value, end: Value| format!("data: {}\n\n", json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": end }] }));
-    let call = json!({ "tool_calls": [{ "index": 0, "id": "c", "function": { "name": "f", "arguments": "{\"a\":" } }] });
+    let chunk = |delta: Value, end: Value| {
+        format!("data: {}\n\n", json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": end }] }))
+    };
+    let call =
+        json!({ "tool_calls": [{ "index": 0, "id": "c", "function": { "name": "f", "arguments": "{\"a\":" } }] });
     let text = format!("{}{}data: [DONE]\n\n", chunk(call, Value::Null), chunk(json!({}), "tool_calls".into()));
     let p = Provider::start([sse_reply(&[&text])]).await;
     let seen = ask(&mixed(&p), generate("gpt", true, HI)).await;
@@ -160,9 +163,11 @@ async fn similar_questions_of_geminis_clients_share_an_answer() {
     let hit = say(r#"[{"role":"user","parts":[{"text":"the moon, how far"}]}]"#).await;
     assert_eq!((hit.source, hit.text), (Source::AiSemantic, golden(Dialect::Gemini, "answer-text.json")));
     // An image beside the text is another question, and a conversation with calls is none for this cache.
-    let image = r#"[{"role":"user","parts":[{"text":"how far"},{"inlineData":{"mimeType":"image/png","data":"AA=="}}]}]"#;
+    let image =
+        r#"[{"role":"user","parts":[{"text":"how far"},{"inlineData":{"mimeType":"image/png","data":"AA=="}}]}]"#;
     assert_eq!(say(image).await.source, Source::Provider);
-    let called = r#"[{"role":"model","parts":[{"functionCall":{"name":"f"}}]},{"role":"user","parts":[{"text":"go on"}]}]"#;
+    let called =
+        r#"[{"role":"model","parts":[{"functionCall":{"name":"f"}}]},{"role":"user","parts":[{"text":"go on"}]}]"#;
     assert_eq!(say(called).await.call.cache_reason, "tools_in_history");
 }
 

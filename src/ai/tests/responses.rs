@@ -317,7 +317,9 @@ fn the_key_for_responses_is_for_openais_dialect() {
         let ai: Ai = serde_yaml::from_str(yaml).unwrap();
         Catalog::compile(&ai, &PriceList::default(), &BTreeMap::new()).err().map(|f| f[0].path.clone())
     };
-    let of = |dialect: &str| format!("{{ providers: {{ p: {{ dialect: {dialect}, base_url: 'http://x', responses: true }} }} }}");
+    let of = |dialect: &str| {
+        format!("{{ providers: {{ p: {{ dialect: {dialect}, base_url: 'http://x', responses: true }} }} }}")
+    };
     assert_eq!(faults(&of("openai")), None);
     for other in ["anthropic", "openai_responses"] {
         assert_eq!(faults(&of(other)).as_deref(), Some("ai.providers.p.responses"));

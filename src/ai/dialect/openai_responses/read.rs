@@ -40,7 +40,10 @@ pub fn request(fields: &Fields, dropped: &mut Dropped) -> Result<Request, Unsupp
     }
     for name in NEEDED {
         if f.get(name).is_some_and(|v| !v.is_null()) {
-            return Err(Unsupported::at(name, "refers to what only OpenAI keeps; send the whole conversation as input"));
+            return Err(Unsupported::at(
+                name,
+                "refers to what only OpenAI keeps; send the whole conversation as input",
+            ));
         }
     }
     let mut r = Request { stream, ..Request::default() };

@@ -89,9 +89,7 @@ fn every_dialect_has_requests_answers_streams_errors_and_tool_calls() {
 
 #[test]
 fn every_dialect_is_in_the_list() {
-    let mut known: BTreeSet<String> = ALL.iter().map(|d| d.0.as_str().to_owned()).collect();
-    // What the guards are tried with.
-    known.insert("guard".to_owned());
+    let known: BTreeSet<String> = ALL.iter().map(|d| d.0.as_str().to_owned()).collect();
     assert_eq!(folders("tests/fixtures/ai"), known);
     let mut modules: BTreeSet<String> = ALL.iter().map(|d| d.1.to_owned()).collect();
     modules.insert("tests".to_owned());
