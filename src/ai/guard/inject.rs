@@ -290,7 +290,7 @@ mod tests {
 
     /// Prompts of the fixture, `+` for attacks and `-` for ordinary ones; escapes as in JSON.
     fn fixture() -> Vec<(bool, String)> {
-        let text = include_str!("../../../tests/fixtures/ai/guard/injection.txt");
+        let text = include_str!("../../../tests/fixtures/guard/injection.txt");
         let lines = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
         lines.map(|l| (l.starts_with('+'), serde_json::from_str(&format!("\"{}\"", &l[2..])).unwrap())).collect()
     }

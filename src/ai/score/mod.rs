@@ -1,6 +1,6 @@
 //! How hard does a prompt look? A number from 0 to 1, from what can be counted: a weighted sum through the logistic
 //! function. It decides on a tier, never on a right, and it can be wrong: a short question may be deep. The weights of
-//! the text's own features were fitted to two thirds of `tests/fixtures/ai/complexity/prompts.tsv`, and a test measures
+//! the text's own features were fitted to two thirds of `tests/fixtures/complexity/prompts.tsv`, and a test measures
 //! how well they do on the rest (prompts and words are by the same hand: real traffic is less clear); those of the surroundings (context, turns, tools, images, form) are set by hand.
 
 mod words;

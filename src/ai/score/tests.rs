@@ -9,7 +9,7 @@ fn of(text: &str) -> f64 {
 }
 
 fn labelled() -> Vec<(String, f64)> {
-    let text = std::fs::read_to_string("tests/fixtures/ai/complexity/prompts.tsv").unwrap();
+    let text = std::fs::read_to_string("tests/fixtures/complexity/prompts.tsv").unwrap();
     let row = |line: &str| {
         let (label, prompt) = line.split_once('\t').unwrap();
         (label.to_owned(), of(&prompt.replace("\\n", "\n")))

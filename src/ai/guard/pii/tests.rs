@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// A text of the fixture with the values that it holds.
 fn table() -> Vec<(String, Vec<Found>)> {
-    let lines = include_str!("../../../../tests/fixtures/ai/guard/pii.txt").lines();
+    let lines = include_str!("../../../../tests/fixtures/guard/pii.txt").lines();
     lines.filter(|l| !l.is_empty() && !l.starts_with('#')).map(|l| marked(&l.replace(r"\n", "\n"))).collect()
 }
 
