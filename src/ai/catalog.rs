@@ -4,6 +4,7 @@ pub use super::choice::{Choice, Stage};
 use super::compat::{Quirks, Variety};
 use super::dialect::Dialect;
 use super::error::AiError;
+use super::names::{nearest, unknown};
 use super::passthrough;
 use super::price::{Rate, Tariff};
 use super::prompt::Operation;
@@ -383,22 +384,4 @@ fn digest(url: &BaseUrl, headers: &HeaderMap, variety: &Variety) -> String {
     let told = variety.told();
     parts.extend(Some(told.as_bytes()).filter(|t| !t.is_empty()));
     hex(&sha256_parts(parts))
-}
-
-pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    nearest(name, known).map_or_else(
-        || format!("there is no {what} {name:?}"),
-        |near| format!("there is no {what} {name:?}; did you mean {near:?}?"),
-    )
-}
-
-/// The most similar name, when one is similar at all.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
-    // The similarity is quadratic in the lengths, and `name` may come from a client.
-    let name: String = name.chars().take(64).collect();
-    known
-        .map(|k| (strsim::jaro_winkler(&name, k), k))
-        .filter(|(score, _)| *score > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, k)| k)
 }

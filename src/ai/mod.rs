@@ -27,6 +27,7 @@ mod json;
 mod key;
 pub mod ledger;
 mod models;
+mod names;
 pub mod passthrough;
 mod prefix;
 pub mod price;

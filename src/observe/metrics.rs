@@ -192,7 +192,7 @@ pub(super) fn gauge(r: &Registry, name: &str) -> prometheus::Result<IntGaugeVec>
 }
 
 pub(super) fn histogram(r: &Registry, name: &str) -> prometheus::Result<HistogramVec> {
-    histogram_of(r, name, &SECONDS)
+    histogram_of(r, name, SECONDS)
 }
 
 /// One whose steps are no times.

@@ -13,10 +13,11 @@ mod scan;
 mod tests;
 
 use super::call::{Attempt, CallRecord, Try, Watch};
-use super::catalog::{Catalog, Fault, Model, Peer, unknown};
+use super::catalog::{Catalog, Fault, Model, Peer};
 use super::dialect::Dialect;
 use super::error::AiError;
 use super::headers::dress;
+use super::names::unknown;
 use super::prompt::Operation;
 use super::provider::forwarded;
 use super::settle::{Files, Settle};
