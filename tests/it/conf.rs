@@ -18,6 +18,7 @@ fn sluicegate(args: &[&str]) -> Output {
         "MCP_TOKEN",
         "ANTHROPIC_API_KEY",
         "GEMINI_API_KEY",
+        "AZURE_OPENAI_API_KEY",
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
