@@ -38,8 +38,9 @@ pub mod base;
 pub mod config;
 // how we tell
 pub mod observe;
-// the one outbound HTTP client
+// the one outbound HTTP client; small numbers that outlive the process
 pub mod fetch;
+pub mod kv;
 // the organs
 pub mod ab;
 pub mod ai;
