@@ -1,7 +1,8 @@
 //! Sluicegate: one binary in front of your apps and your models. This page is the code map.
 //!
 //! **Bird's eye.** One *spine* ([`proxy`]: a request from top to bottom, one file for each station), *organs*
-//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`compress`], [`upstream`]: each whole in itself, strangers to each other), one
+//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`compress`], [`limit`],
+//! [`upstream`]: each whole in itself, strangers to each other), one
 //! *brain* ([`policy`]: a Rhai script reads facts and returns a decision), one *map* ([`plan`]: the compiled
 //! configuration, immutable, swapped whole).
 //!
@@ -48,6 +49,7 @@ pub mod auth;
 pub mod bot;
 pub mod cache;
 pub mod compress;
+pub mod limit;
 pub mod upstream;
 // the brain
 pub mod policy;
