@@ -1,6 +1,6 @@
 //! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
 
-use super::dialect::{Dialect, anthropic, gemini};
+use super::dialect::Dialect;
 use super::error::AiError;
 use super::price::Rate;
 use crate::base::ids::{hex, sha256_parts};
@@ -8,7 +8,7 @@ use crate::base::url::BaseUrl;
 use crate::config::ai::{Ai, AiRoute, PriceList, Thinking};
 use crate::config::secret::Secret;
 use crate::fetch::Endpoint;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -47,6 +47,29 @@ pub struct Model {
     pub max_tokens: u64,
     /// How it is told to think.
     pub thinking: Thinking,
+}
+
+/// A model and what is spoken to it on behalf of one client.
+#[derive(Clone, Copy)]
+pub struct Peer<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// What is spoken.
+    pub dialect: Dialect,
+}
+
+impl Provider {
+    /// What is spoken to this provider on behalf of a client of that dialect.
+    pub fn speaks(&self, _client: Dialect) -> Dialect {
+        self.dialect
+    }
+}
+
+impl Model {
+    /// The model as a client of that dialect reaches it.
+    pub fn peer(&self, client: Dialect) -> Peer<'_> {
+        Peer { model: self, dialect: self.provider.speaks(client) }
+    }
 }
 
 /// A fault in the `ai:` section, with its place.
@@ -275,11 +298,7 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
     let digest = digest(&url, &headers);
     let dialect = Dialect::from(p.dialect);
     if let Some(key) = key {
-        let (field, value) = match dialect {
-            Dialect::Openai => (header::AUTHORIZATION, format!("Bearer {}", key.expose())),
-            Dialect::Anthropic => (anthropic::API_KEY, key.expose().to_owned()),
-            Dialect::Gemini => (gemini::API_KEY, key.expose().to_owned()),
-        };
+        let (field, value) = dialect.wire().credential(key);
         let mut value = HeaderValue::from_str(&value)
             .map_err(|_| fault("api_key", "the key has characters that no header may carry".to_owned()))?;
         value.set_sensitive(true);

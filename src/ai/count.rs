@@ -1,5 +1,6 @@
 //! `POST /v1/messages/count_tokens`: the count of a provider that has such an endpoint, else an estimate that says so.
 
+use super::catalog::Model;
 use super::prompt::{Operation, Prompt};
 use super::settle::Files;
 use super::verdict::Failure;
@@ -8,6 +9,7 @@ use crate::base::reply::Reply;
 use crate::base::source::Source;
 use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The field that marks an estimate.
 const ESTIMATED: HeaderName = HeaderName::from_static("x-sluicegate-estimated");
@@ -24,7 +26,8 @@ impl Run<'_> {
     /// The count. A provider that cannot tell leaves the client with the estimate; a request that it refuses is refused.
     pub(super) async fn count(self) -> Reply {
         let models = self.choice.first.models.iter();
-        let counts = models.filter(|m| m.provider.dialect.path(Operation::CountTokens, "", false).is_some()).count();
+        let own = |m: &Arc<Model>| m.peer(self.prompt.dialect).dialect.wire();
+        let counts = models.filter(|m| own(m).path(Operation::CountTokens, "", false).is_some()).count();
         if counts == 0 {
             return self.estimate();
         }

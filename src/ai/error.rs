@@ -91,7 +91,7 @@ impl AiError {
         };
         let code = Some(self.reason().to_owned());
         let fault = Fault { message: self.to_string(), kind: String::new(), code, param };
-        let body = dialect.error(self.status(), &fault);
+        let body = dialect.wire().error(self.status(), &fault);
         let reply = Reply::json(self.status(), Source::Gateway, &body).because(self.reason());
         match self {
             AiError::Method { allowed } => reply.with(http::header::ALLOW, allowed.as_str()),

@@ -23,7 +23,7 @@ impl Run<'_> {
         let facts = &self.prompt.facts;
         let body = if facts.stream {
             let answer = serde_json::from_slice(&stored.body).ok()?;
-            self.prompt.dialect.replay(&answer, facts.wants_usage)?.into()
+            self.prompt.dialect.wire().replay(&answer, facts.wants_usage)?.into()
         } else {
             stored.body.clone()
         };

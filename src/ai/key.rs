@@ -1,8 +1,8 @@
 //! Cache keys of model requests: equal requests share a key, and nothing that changes the answer is left out.
 
 use super::canon;
-use super::dialect::Dialect;
-use super::prompt::{Prompt, part_text};
+use super::facts::part_text;
+use super::prompt::Prompt;
 use crate::base::ids::sha256_parts;
 use serde_json::{Map, Value};
 
@@ -25,26 +25,8 @@ pub struct Scope<'a> {
     pub beta: &'a [u8],
 }
 
-/// Fields that do not change the answer: how it is delivered, who is billed, how the provider caches its prefix.
-const NEUTRAL_ANTHROPIC: [&str; 4] = ["model", "stream", "metadata", "cache_control"];
-const NEUTRAL_OPENAI: [&str; 10] = [
-    "model",
-    "stream",
-    "stream_options",
-    "user",
-    "metadata",
-    "store",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-];
-
 fn telling(prompt: &Prompt) -> impl Iterator<Item = (&str, &Value)> {
-    let neutral: &[&str] = match prompt.dialect {
-        Dialect::Openai | Dialect::Gemini => &NEUTRAL_OPENAI,
-        Dialect::Anthropic => &NEUTRAL_ANTHROPIC,
-    };
+    let neutral = prompt.dialect.wire().neutral();
     prompt.fields.iter().map(|(k, v)| (k.as_str(), v)).filter(|(k, _)| !neutral.contains(k))
 }
 

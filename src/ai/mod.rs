@@ -12,6 +12,7 @@ pub mod dialect;
 pub mod embed;
 pub mod error;
 pub mod exact;
+pub mod facts;
 pub mod filings;
 pub mod headers;
 mod json;
@@ -339,7 +340,8 @@ impl Run<'_> {
             c.tier.clone_from(&tier);
         });
         let (record, clock, started) = (self.record.clone(), self.gateway.clock.clone(), self.started);
-        let (provider, spoken) = (model.provider.dialect, self.prompt.dialect);
+        let spoken = self.prompt.dialect;
+        let provider = model.provider.speaks(spoken);
         let settle = Settle { record, files, model, dialect: spoken, tier, stand_in, clock, started, asked };
         let mut reply = Reply::new(StatusCode::OK, Source::Provider).because(self.reason());
         let facts = &self.prompt.facts;

@@ -2,15 +2,13 @@
 
 use super::dialect::Dialect;
 use super::error::AiError;
+use super::facts::{self, Facts};
 use super::json::{Edit, ask_for_usage, members, splice};
 use crate::base::strict_json;
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Map, Value};
 use std::ops::Range;
-
-/// Characters of embedding input that the policy gets to see; a batch may hold megabytes.
-const INPUT_CHARS_MAX: usize = 16_384;
 
 /// How deep a request body may nest.
 const DEPTH_MAX: u8 = 100;
@@ -32,24 +30,25 @@ pub enum Operation {
     Model,
 }
 
+/// What the paths of the endpoints end in.
+const ENDPOINTS: [(&str, Operation); 5] = [
+    ("/chat/completions", Operation::Chat),
+    ("/messages", Operation::Messages),
+    ("/messages/count_tokens", Operation::CountTokens),
+    ("/embeddings", Operation::Embeddings),
+    ("/models", Operation::Models),
+];
+
 impl Operation {
     /// The operation at `path`, which ends in the endpoint's name whatever prefix the route has.
     pub fn of(method: &Method, path: &str) -> Result<Operation, AiError> {
         let path = path.trim_end_matches('/');
-        let (operation, allowed) = if path.ends_with("/chat/completions") {
-            (Operation::Chat, Method::POST)
-        } else if path.ends_with("/messages") {
-            (Operation::Messages, Method::POST)
-        } else if path.ends_with("/messages/count_tokens") {
-            (Operation::CountTokens, Method::POST)
-        } else if path.ends_with("/embeddings") {
-            (Operation::Embeddings, Method::POST)
-        } else if path.ends_with("/models") {
-            (Operation::Models, Method::GET)
-        } else if model_in(path).is_some() {
-            (Operation::Model, Method::GET)
-        } else {
-            return Err(AiError::NoEndpoint(path.to_owned()));
+        let endpoint = ENDPOINTS.iter().find(|(end, _)| path.ends_with(end)).map(|(_, operation)| *operation);
+        let operation = endpoint.or_else(|| model_in(path).map(|_| Operation::Model));
+        let operation = operation.ok_or_else(|| AiError::NoEndpoint(path.to_owned()))?;
+        let allowed = match operation {
+            Operation::Models | Operation::Model => Method::GET,
+            _ => Method::POST,
         };
         if *method == allowed { Ok(operation) } else { Err(AiError::Method { allowed }) }
     }
@@ -94,38 +93,6 @@ pub fn model_in(path: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What the policy script and the caches want to know about a request.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
-    /// The model or tier as the client wrote it.
-    pub model: String,
-    /// The text of the last user message, its text parts joined by newlines; for embeddings the input texts, joined
-    /// likewise and cut to the first 16384 characters.
-    pub text: String,
-    /// The text of all system and developer messages.
-    pub system: String,
-    /// Characters of text in all messages.
-    pub chars: usize,
-    /// User messages.
-    pub turns: usize,
-    /// Messages of any role.
-    pub messages: usize,
-    /// Tools offered to the model.
-    pub tools: usize,
-    /// Message parts that are not text (images, audio, files).
-    pub parts: usize,
-    /// Whether the client wants a stream.
-    pub stream: bool,
-    /// Whether the client wants a usage chunk at the end of the stream.
-    pub wants_usage: bool,
-    /// The sampling temperature, where given.
-    pub temperature: Option<f64>,
-    /// The limit on output tokens, where given.
-    pub max_tokens: Option<u64>,
-    /// How many answers are wanted.
-    pub n: u64,
-}
-
 /// One model request.
 #[derive(Clone, Debug)]
 pub struct Prompt {
@@ -164,9 +131,8 @@ pub fn parse(operation: Operation, body: Bytes, bytes_max: usize) -> Result<Prom
     let places = members(text).map_err(|e| not_json(&e))?;
     let place = |name: &str| places.iter().find(|(key, _)| key == name).map(|(_, span)| span.clone());
     let facts = match operation {
-        Operation::Chat => chat_facts(&fields)?,
-        Operation::Messages | Operation::CountTokens => messages_facts(&fields)?,
-        _ => embeddings_facts(&fields)?,
+        Operation::Embeddings => facts::embeddings(&fields)?,
+        _ => dialect.wire().facts(&fields)?,
     };
     let model_at = place("model").unwrap_or_default();
     let stream_options_at = place("stream_options");
@@ -190,154 +156,5 @@ impl Prompt {
     /// The chat messages; empty for other operations.
     pub(super) fn messages(&self) -> &[Value] {
         self.fields.get("messages").and_then(Value::as_array).map_or(&[], Vec::as_slice)
-    }
-}
-
-fn embeddings_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
-    let model = model_name(fields)?;
-    let texts: Vec<&str> = match fields.get("input") {
-        Some(Value::String(s)) => vec![s],
-        Some(Value::Array(all)) if !all.is_empty() => all.iter().filter_map(Value::as_str).collect(),
-        _ => return Err(missing("input", "a string or a list of strings or tokens")),
-    };
-    let chars = texts.iter().map(|t| t.chars().count()).sum();
-    let mut text = String::new();
-    let mut left = INPUT_CHARS_MAX;
-    for (i, t) in texts.into_iter().enumerate() {
-        if left == 0 {
-            break;
-        }
-        if i > 0 {
-            text.push('\n');
-        }
-        text.extend(t.chars().take(left));
-        left = left.saturating_sub(t.chars().count());
-    }
-    Ok(Facts { model, text, chars, n: 1, ..Facts::default() })
-}
-
-fn chat_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
-    let mut facts = Facts { model: model_name(fields)?, n: 1, ..Facts::default() };
-    let messages = messages_in(fields)?;
-    facts.messages = messages.len();
-    for (i, message) in messages.iter().enumerate() {
-        let Some(role) = message.get("role").and_then(Value::as_str) else {
-            return Err(missing(&format!("messages[{i}].role"), "a string such as \"user\""));
-        };
-        let (text, parts) = text_of(message.get("content"));
-        facts.chars += text.chars().count();
-        facts.parts += parts;
-        match role {
-            "system" | "developer" => {
-                if !facts.system.is_empty() {
-                    facts.system.push('\n');
-                }
-                facts.system.push_str(&text);
-            }
-            "user" => {
-                facts.turns += 1;
-                facts.text = text;
-            }
-            _ => {}
-        }
-    }
-    facts.tools = fields.get("tools").and_then(Value::as_array).map_or(0, Vec::len);
-    facts.stream = flag(fields.get("stream"), "stream")?;
-    let options = fields.get("stream_options").and_then(|o| o.get("include_usage"));
-    facts.wants_usage = flag(options, "stream_options.include_usage")?;
-    facts.temperature = fields.get("temperature").and_then(Value::as_f64);
-    let limit = fields.get("max_completion_tokens").or_else(|| fields.get("max_tokens"));
-    facts.max_tokens = limit.and_then(Value::as_u64);
-    facts.n = fields.get("n").and_then(Value::as_u64).unwrap_or(1);
-    Ok(facts)
-}
-
-/// The facts of an Anthropic request. A user's message of nothing but tool results is no turn of the user's.
-fn messages_facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
-    let mut facts = Facts { model: model_name(fields)?, n: 1, ..Facts::default() };
-    let messages = messages_in(fields)?;
-    facts.messages = messages.len();
-    let (system, _) = text_of(fields.get("system"));
-    facts.chars = system.chars().count();
-    facts.system = system;
-    for (i, message) in messages.iter().enumerate() {
-        let Some(role) = message.get("role").and_then(Value::as_str) else {
-            return Err(missing(&format!("messages[{i}].role"), "a string such as \"user\""));
-        };
-        let (text, parts) = text_of(message.get("content"));
-        facts.chars += text.chars().count();
-        facts.parts += parts;
-        match role {
-            "user" if !only_results(message) => {
-                facts.turns += 1;
-                facts.text = text;
-            }
-            "system" => {
-                if !facts.system.is_empty() {
-                    facts.system.push('\n');
-                }
-                facts.system.push_str(&text);
-            }
-            _ => {}
-        }
-    }
-    facts.tools = fields.get("tools").and_then(Value::as_array).map_or(0, Vec::len);
-    facts.stream = flag(fields.get("stream"), "stream")?;
-    facts.temperature = fields.get("temperature").and_then(Value::as_f64);
-    facts.max_tokens = fields.get("max_tokens").and_then(Value::as_u64);
-    Ok(facts)
-}
-
-fn only_results(message: &Value) -> bool {
-    let blocks = message.get("content").and_then(Value::as_array);
-    blocks.is_some_and(|all| {
-        !all.is_empty() && all.iter().all(|b| b.get("type").and_then(Value::as_str) == Some("tool_result"))
-    })
-}
-
-fn messages_in(fields: &Map<String, Value>) -> Result<&Vec<Value>, AiError> {
-    match fields.get("messages") {
-        Some(Value::Array(all)) if !all.is_empty() => Ok(all),
-        _ => Err(missing("messages", "a list of at least one message")),
-    }
-}
-
-/// The text of a message's content, its text parts joined by newlines, and how many parts are not text.
-pub(super) fn text_of(content: Option<&Value>) -> (String, usize) {
-    match content {
-        Some(Value::String(s)) => (s.clone(), 0),
-        Some(Value::Array(parts)) => {
-            let texts: Vec<&str> = parts.iter().filter_map(part_text).collect();
-            let others = parts.len().saturating_sub(texts.len());
-            (texts.join("\n"), others)
-        }
-        _ => (String::new(), 0),
-    }
-}
-
-/// The text of a text part.
-pub(super) fn part_text(part: &Value) -> Option<&str> {
-    match part.get("type").and_then(Value::as_str) {
-        Some("text") => part.get("text").and_then(Value::as_str),
-        _ => None,
-    }
-}
-
-fn model_name(fields: &Map<String, Value>) -> Result<String, AiError> {
-    match fields.get("model") {
-        Some(Value::String(s)) if !s.is_empty() => Ok(s.clone()),
-        _ => Err(missing("model", "a model or tier name, or \"auto\"")),
-    }
-}
-
-fn missing(param: &str, wanted: &str) -> AiError {
-    AiError::invalid(format!("{param} must be {wanted}"), Some(param), "invalid_value")
-}
-
-fn flag(v: Option<&Value>, param: &str) -> Result<bool, AiError> {
-    match v {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(b)) => Ok(*b),
-        Some(_) => Err(missing(param, "true or false")),
     }
 }

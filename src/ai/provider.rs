@@ -1,8 +1,8 @@
 //! One try at one provider: the request as the provider wants it, and what of the answer can be used.
 
-use super::catalog::Model;
+use super::catalog::{Model, Peer};
 use super::dialect::chat::Dropped;
-use super::dialect::{self, Dialect, Seen, Target, Wanted, anthropic};
+use super::dialect::{self, Seen, Target, Wanted, anthropic, openai_chat};
 use super::prompt::{Operation, Prompt};
 use super::sse::{Frame, Parser};
 use super::usage::Usage;
@@ -22,10 +22,6 @@ const PEEK_FRAMES_MAX: usize = 8;
 /// Request fields of the client that reach the provider. Never its credentials, and nothing that selects an account
 /// (`openai-organization`, `openai-project`): the key is the gateway's.
 const FORWARDED: [HeaderName; 2] = [HeaderName::from_static("x-client-request-id"), IDEMPOTENCY_KEY];
-/// Those that mean something in their own dialect only.
-const FORWARDED_OPENAI: [HeaderName; 1] = [BETA];
-const FORWARDED_ANTHROPIC: [HeaderName; 2] = [anthropic::VERSION_FIELD, anthropic::BETA];
-const BETA: HeaderName = HeaderName::from_static("openai-beta");
 /// Names one call to one model. A second model gets none: to the same provider it would be a repetition, to be
 /// answered with the first one's failure or refused as another request under a used key.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -113,18 +109,19 @@ impl Live {
 /// Asks one model.
 pub async fn ask(fetcher: &Fetcher, model: &Model, asking: &Asking<'_>) -> Result<Opened, Failure> {
     let prompt = asking.prompt;
-    let (path, body, dropped) = order(model, prompt)?;
-    let headers = request_headers(model, asking);
+    let peer = model.peer(prompt.dialect);
+    let (path, body, dropped) = order(peer, prompt)?;
+    let headers = request_headers(peer, asking);
     let sent = fetcher.send(&model.provider.endpoint, Method::POST, &path, headers, body).await;
     let fetched = sent.map_err(|e| unreachable(model, &e))?;
     if !fetched.status.is_success() {
-        return Err(refused(model, fetched).await);
+        return Err(refused(peer, fetched).await);
     }
     let kind = media_type(&fetched.headers);
     match (prompt.facts.stream, kind.as_str()) {
-        (true, "text/event-stream") => open_stream(model, fetched, dropped).await,
+        (true, "text/event-stream") => open_stream(peer, fetched, dropped).await,
         (stream, "application/json") => {
-            let opened = open_whole(model, asking, fetched, dropped).await?;
+            let opened = open_whole(peer, asking, fetched, dropped).await?;
             if stream { as_stream(model, prompt, opened) } else { Ok(opened) }
         }
         _ => Err(garbage(model, "an answer of another media type than asked for")),
@@ -132,48 +129,51 @@ pub async fn ask(fetcher: &Fetcher, model: &Model, asking: &Asking<'_>) -> Resul
 }
 
 /// Where and what to send. Within one dialect these are the client's bytes with the model's name replaced.
-fn order(model: &Model, prompt: &Prompt) -> Result<(Cow<'static, str>, Bytes, Dropped), Failure> {
-    let (client, provider) = (prompt.dialect, model.provider.dialect);
-    let Some(path) = provider.path(prompt.operation, &model.upstream, prompt.facts.stream) else {
+fn order(peer: Peer<'_>, prompt: &Prompt) -> Result<(Cow<'static, str>, Bytes, Dropped), Failure> {
+    let model = peer.model;
+    let Some(path) = peer.dialect.wire().path(prompt.operation, &model.upstream, prompt.facts.stream) else {
         let operation = prompt.operation.as_str();
         let message = format!("the provider {:?} has no endpoint for {operation}", model.provider.name);
         return Err(unsupported(message, None));
     };
-    if client == provider {
+    if peer.dialect == prompt.dialect {
         return Ok((path, prompt.body_for(&model.upstream), Dropped::default()));
     }
-    let (body, dropped) = translated(model, prompt)?;
+    let (body, dropped) = translated(peer, prompt)?;
     Ok((path, body.to_string().into(), dropped))
 }
 
 /// The request in the provider's dialect.
-fn translated(model: &Model, prompt: &Prompt) -> Result<(Value, Dropped), Failure> {
+fn translated(peer: Peer<'_>, prompt: &Prompt) -> Result<(Value, Dropped), Failure> {
+    let model = peer.model;
     let target = Target { model: &model.upstream, max_tokens: model.max_tokens, thinking: model.thinking };
-    dialect::request((prompt.dialect, model.provider.dialect), &prompt.fields, &target)
+    dialect::request((prompt.dialect, peer.dialect), &prompt.fields, &target)
         .map_err(|e| unsupported(format!("{} {}", e.param, e.message), Some(&e.param)))
 }
 
 /// What a translation for this model leaves out of the request: the same as when its stored answer was made, as
 /// everything in the request is part of the key.
 pub fn dropped(model: &Model, prompt: &Prompt) -> Dropped {
-    if prompt.dialect == model.provider.dialect || !prompt.operation.is_chat() {
+    let peer = model.peer(prompt.dialect);
+    if prompt.dialect == peer.dialect || !prompt.operation.is_chat() {
         return Dropped::default();
     }
-    translated(model, prompt).map_or_else(|_| Dropped::default(), |(_, dropped)| dropped)
+    translated(peer, prompt).map_or_else(|_| Dropped::default(), |(_, dropped)| dropped)
 }
 
 /// The client's fields that select a version or a beta, as they are forwarded.
 pub fn beta(client: &HeaderMap) -> Vec<u8> {
     let mut out = Vec::new();
-    for name in FORWARDED_OPENAI.iter().chain(&FORWARDED_ANTHROPIC) {
+    for name in openai_chat::FORWARDED.iter().chain(&anthropic::FORWARDED) {
         for value in client.get_all(name) {
             // OpenAI's alone stands without its name, as it always has: keys on disk stay what they are.
-            if *name != BETA {
+            let named = !openai_chat::FORWARDED.contains(name);
+            if named {
                 out.extend_from_slice(name.as_str().as_bytes());
                 out.push(b'=');
             }
             out.extend_from_slice(value.as_bytes());
-            if *name != BETA {
+            if named {
                 out.push(b'\n');
             }
         }
@@ -181,29 +181,22 @@ pub fn beta(client: &HeaderMap) -> Vec<u8> {
     out
 }
 
-fn request_headers(model: &Model, asking: &Asking<'_>) -> HeaderMap {
+fn request_headers(peer: Peer<'_>, asking: &Asking<'_>) -> HeaderMap {
     let (mut out, stream) = (HeaderMap::new(), asking.prompt.facts.stream);
-    let provider = model.provider.dialect;
-    let own: &[HeaderName] = match provider {
-        _ if provider != asking.prompt.dialect => &[],
-        Dialect::Openai => &FORWARDED_OPENAI,
-        Dialect::Anthropic => &FORWARDED_ANTHROPIC,
-        Dialect::Gemini => &[],
-    };
+    let wire = peer.dialect.wire();
+    let own = if peer.dialect == asking.prompt.dialect { wire.forwarded() } else { &[] };
     for name in FORWARDED.iter().chain(own) {
         for value in asking.client.get_all(name) {
             out.append(name.clone(), value.clone());
         }
     }
-    if provider == Dialect::Anthropic && !out.contains_key(anthropic::VERSION_FIELD) {
-        out.insert(anthropic::VERSION_FIELD, HeaderValue::from_static(anthropic::VERSION));
-    }
+    wire.required(&mut out);
     let accept = if stream { "text/event-stream" } else { "application/json" };
     out.insert(header::ACCEPT, HeaderValue::from_static(accept));
     out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     out.insert(header::USER_AGENT, HeaderValue::from_static(concat!("sluicegate/", env!("CARGO_PKG_VERSION"))));
-    out.extend(model.provider.headers.iter().map(|(n, v)| (n.clone(), v.clone())));
+    out.extend(peer.model.provider.headers.iter().map(|(n, v)| (n.clone(), v.clone())));
     out
 }
 
@@ -216,34 +209,35 @@ fn media_type(headers: &HeaderMap) -> String {
 }
 
 async fn open_whole(
-    model: &Model,
+    peer: Peer<'_>,
     asking: &Asking<'_>,
     fetched: Fetched,
     mut dropped: Dropped,
 ) -> Result<Opened, Failure> {
+    let (model, wire) = (peer.model, peer.dialect.wire());
     let headers = returned(&fetched.headers);
     let body = fetched.bytes(ANSWER_BYTES_MAX).await.map_err(|e| unreachable(model, &e))?;
     let Ok(json) = serde_json::from_slice::<Value>(&body) else {
         return Err(garbage(model, "a body that is not JSON"));
     };
     if json.get("error").is_some_and(|e| !e.is_null()) {
-        return Err(error_in_success(model, &json));
+        return Err(error_in_success(peer, &json));
     }
-    let (prompt, provider) = (asking.prompt, model.provider.dialect);
+    let prompt = asking.prompt;
     let no_answer = || garbage(model, "JSON that is no answer to this request");
     let fits = match prompt.operation {
         Operation::Embeddings => json.get("data").is_some_and(Value::is_array),
         Operation::CountTokens => json.get("input_tokens").is_some_and(Value::is_u64),
-        _ => provider.is_answer(&json),
+        _ => wire.is_answer(&json),
     };
     if !fits {
         return Err(no_answer());
     }
-    let usage = provider.usage(&json);
-    if provider == prompt.dialect {
+    let usage = wire.usage(&json);
+    if peer.dialect == prompt.dialect {
         return Ok(Opened::Whole { headers, body, json, usage, dropped });
     }
-    let told = dialect::answer((provider, prompt.dialect), &json, asking.wanted(), &mut dropped);
+    let told = dialect::answer((peer.dialect, prompt.dialect), &json, asking.wanted(), &mut dropped);
     let json = told.map_err(|_| no_answer())?;
     Ok(Opened::Whole { headers, body: json.to_string().into(), json, usage, dropped })
 }
@@ -251,14 +245,15 @@ async fn open_whole(
 /// A provider that answers a streaming request with one complete JSON: the client gets its stream all the same.
 fn as_stream(model: &Model, prompt: &Prompt, opened: Opened) -> Result<Opened, Failure> {
     let Opened::Whole { headers, json, usage, dropped, .. } = opened else { return Ok(opened) };
-    let text = prompt.dialect.replay(&json, prompt.facts.wants_usage);
+    let text = prompt.dialect.wire().replay(&json, prompt.facts.wants_usage);
     let body = text.ok_or_else(|| garbage(model, "JSON that is no answer to this request"))?.into();
     Ok(Opened::Whole { headers, body, json, usage, dropped })
 }
 
 /// Looks at a stream's first events: an error before any content is a failure like any other, and the next model
 /// can still be tried.
-async fn open_stream(model: &Model, fetched: Fetched, dropped: Dropped) -> Result<Opened, Failure> {
+async fn open_stream(peer: Peer<'_>, fetched: Fetched, dropped: Dropped) -> Result<Opened, Failure> {
+    let model = peer.model;
     let headers = returned(&fetched.headers);
     let mut live = Live { peeked: Vec::new(), fetched, parser: Parser::default(), ended: false };
     let mut seen: Vec<Frame> = Vec::new();
@@ -268,7 +263,7 @@ async fn open_stream(model: &Model, fetched: Fetched, dropped: Dropped) -> Resul
         let Some(frames) = more else { return Err(broken(model, "cut")) };
         for frame in &frames {
             // What comes after the first content is the running stream's business, whatever it is.
-            begun = begun || begins(model, frame)?;
+            begun = begun || begins(peer, frame)?;
         }
         seen.extend(frames);
     }
@@ -277,13 +272,13 @@ async fn open_stream(model: &Model, fetched: Fetched, dropped: Dropped) -> Resul
 }
 
 /// Whether a frame carries content. An error, a malformed event or an empty stream is a failure.
-fn begins(model: &Model, frame: &Frame) -> Result<bool, Failure> {
-    let provider = model.provider.dialect;
-    match provider.look(frame) {
+fn begins(peer: Peer<'_>, frame: &Frame) -> Result<bool, Failure> {
+    let (model, wire) = (peer.model, peer.dialect.wire());
+    match wire.look(frame) {
         Seen::Blank => Ok(false),
-        Seen::Data(chunk) => Ok(provider.begins(&chunk)),
+        Seen::Data(chunk) => Ok(wire.begins(&chunk)),
         Seen::End(_) => Err(garbage(model, "an empty stream")),
-        Seen::Error(chunk) => Err(error_in_success(model, &chunk)),
+        Seen::Error(chunk) => Err(error_in_success(peer, &chunk)),
         Seen::Garbage => Err(garbage(model, "an event that is not JSON")),
     }
 }

@@ -80,7 +80,8 @@ impl Settle {
                 seconds: now.saturating_sub(self.asked).as_secs_f64(),
                 at: now,
             });
-            let may = May { keep: !self.stand_in && self.dialect.may_keep(json), share: self.dialect.may_share(json) };
+            let wire = self.dialect.wire();
+            let may = May { keep: !self.stand_in && wire.may_keep(json), share: wire.may_share(json) };
             kept = file(files, &stored, may);
         }
         let took = now.saturating_sub(self.started);

@@ -2,7 +2,7 @@
 //! clean end that it did not have.
 
 use super::dialect::chat::{Event, Fault};
-use super::dialect::{self, Dialect, Garbage, Reader, Record, Seen, Wanted, Writer};
+use super::dialect::{Dialect, Garbage, Reader, Record, Seen, Wanted, Writer};
 use super::provider::{ANSWER_BYTES_MAX, Live};
 use super::settle::Settle;
 use super::sse::Frame;
@@ -63,9 +63,9 @@ impl LiveStream {
     /// A stream that has begun, of a provider of this dialect.
     pub fn new(live: Live, settle: Settle, provider: Dialect, wanted: Wanted) -> Self {
         let client = settle.dialect;
-        let recorder = client.recorder(ANSWER_BYTES_MAX);
+        let recorder = client.wire().recorder(ANSWER_BYTES_MAX);
         let bridge = (provider != client).then(|| {
-            let (reader, writer) = (dialect::reader(provider), dialect::writer(client, wanted));
+            let (reader, writer) = (provider.wire().reader(), client.wire().writer(wanted));
             Bridge { reader, writer }
         });
         settle.hands_over();
@@ -117,7 +117,7 @@ impl LiveStream {
         let Open { live, recorder, settle, bridge, .. } = *open;
         live.drain();
         if let Some(bridge) = &bridge {
-            settle.record.note(|c| c.dropped.extend(bridge.reader.dropped()));
+            settle.record.note(|c| c.dropped.extend(&bridge.reader.progress().dropped));
         }
         let answer = recorder.answer();
         let body = answer.as_ref().and_then(|a| serde_json::to_vec(a).ok());
@@ -132,7 +132,7 @@ impl LiveStream {
             if tell {
                 let message = format!("the provider's stream broke before the answer was complete: {reason}");
                 let error = client.own_error(StatusCode::BAD_GATEWAY, &message, "provider_stream_broken");
-                out.extend_from_slice(client.framed(&error).as_bytes());
+                out.extend_from_slice(client.wire().framed(&error).as_bytes());
             }
         }
     }
@@ -165,9 +165,9 @@ impl Open {
         if self.bytes > STREAM_BYTES_MAX {
             return Step::Fail("stream_too_long", true);
         }
-        match self.provider.look(frame) {
+        match self.provider.wire().look(frame) {
             Seen::Blank if self.bridge.is_some() => {
-                out.extend_from_slice(self.client.ping().as_bytes());
+                out.extend_from_slice(self.client.wire().ping().as_bytes());
                 Step::Go
             }
             Seen::Blank => {
@@ -212,10 +212,10 @@ impl Open {
             return Step::Fail("provider_error_in_stream", true);
         }
         if self.bridge.is_some() {
-            let fault = Fault { param: None, ..dialect::fault(chunk) };
+            let fault = Fault { param: None, ..self.provider.wire().fault(chunk) };
             let status = status_of(chunk).unwrap_or(StatusCode::BAD_GATEWAY);
-            let error = self.client.error(status, &fault);
-            out.extend_from_slice(self.client.framed(&error).as_bytes());
+            let error = self.client.wire().error(status, &fault);
+            out.extend_from_slice(self.client.wire().framed(&error).as_bytes());
         } else {
             out.extend_from_slice(&frame.raw);
         }
@@ -239,10 +239,10 @@ impl Open {
             }
         }
         if pings > 0 {
-            out.extend_from_slice(self.client.ping().as_bytes());
+            out.extend_from_slice(self.client.wire().ping().as_bytes());
         }
         for chunk in &chunks {
-            let text = self.client.framed(chunk);
+            let text = self.client.wire().framed(chunk);
             self.record(chunk, text.len());
             if !(self.hide_usage && is_usage_only(chunk)) {
                 out.extend_from_slice(text.as_bytes());
@@ -257,7 +257,7 @@ impl Open {
     fn bridged_end(&mut self, out: &mut BytesMut) -> Step {
         match self.bridged(|reader, events| reader.end(events), out) {
             Step::Go => {
-                out.extend_from_slice(self.client.close().as_bytes());
+                out.extend_from_slice(self.client.wire().close().as_bytes());
                 Step::Done
             }
             end => end,
@@ -268,7 +268,7 @@ impl Open {
     /// leave it out, and every choice had ended; a cut otherwise.
     fn clean_end(&mut self, out: &mut BytesMut) -> Step {
         let finished = match &self.bridge {
-            Some(bridge) => bridge.reader.finished(),
+            Some(bridge) => bridge.reader.may_end(),
             None => self.provider == Dialect::Openai && self.recorder.finished(),
         };
         if !finished {
@@ -277,13 +277,13 @@ impl Open {
         if self.bridge.is_some() {
             return self.bridged_end(out);
         }
-        out.extend_from_slice(self.client.close().as_bytes());
+        out.extend_from_slice(self.client.wire().close().as_bytes());
         Step::Done
     }
 
     fn usage(&self) -> Option<Usage> {
         match &self.bridge {
-            Some(bridge) => bridge.reader.usage(),
+            Some(bridge) => bridge.reader.progress().usage,
             None => self.recorder.usage(),
         }
     }

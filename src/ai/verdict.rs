@@ -1,8 +1,8 @@
 //! The verdict on a provider's failure: may the next model be tried, and what is the client told if none is?
 
-use super::catalog::Model;
+use super::catalog::{Model, Peer};
+use super::dialect::Dialect;
 use super::dialect::chat::Fault;
-use super::dialect::{self, Dialect};
 use super::error::AiError;
 use crate::fetch::{FetchError, Fetched};
 use bytes::Bytes;
@@ -73,8 +73,8 @@ impl Passed {
             return (self.status, self.body);
         }
         let json: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        let status = client.status(self.status);
-        (status, client.error(status, &dialect::fault(&json)).to_string().into())
+        let status = client.wire().status(self.status);
+        (status, client.wire().error(status, &self.dialect.wire().fault(&json)).to_string().into())
     }
 }
 
@@ -104,7 +104,8 @@ pub fn returned(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// A status other than 2xx.
-pub async fn refused(model: &Model, fetched: Fetched) -> Failure {
+pub async fn refused(peer: Peer<'_>, fetched: Fetched) -> Failure {
+    let model = peer.model;
     let (status, headers) = (fetched.status, returned(&fetched.headers));
     let after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
     let body = fetched.bytes(ERROR_BYTES_MAX).await.unwrap_or_default();
@@ -127,9 +128,8 @@ pub async fn refused(model: &Model, fetched: Fetched) -> Failure {
         }
         _ => {
             let own = json.as_ref().is_some_and(has_message);
-            let dialect = model.provider.dialect;
-            let body = if own { body } else { wrapped(model, status) };
-            Ok(Passed { status, headers, body, dialect })
+            let body = if own { body } else { wrapped(peer, status) };
+            Ok(Passed { status, headers, body, dialect: peer.dialect })
         }
     };
     Failure {
@@ -166,12 +166,12 @@ fn credentials_refused(model: &Model) -> AiError {
 }
 
 /// An error object for a provider that sent none.
-fn wrapped(model: &Model, status: StatusCode) -> Bytes {
-    let provider = &model.provider;
-    let message = format!("the provider {:?} answered with status {}", provider.name, status.as_u16());
+fn wrapped(peer: Peer<'_>, status: StatusCode) -> Bytes {
+    let name = &peer.model.provider.name;
+    let message = format!("the provider {name:?} answered with status {}", status.as_u16());
     let fault = Fault { message, code: Some("provider_error".to_owned()), ..Fault::default() };
     let as_fault = if status.is_client_error() || status.is_server_error() { status } else { StatusCode::BAD_GATEWAY };
-    provider.dialect.error(as_fault, &fault).to_string().into()
+    peer.dialect.wire().error(as_fault, &fault).to_string().into()
 }
 
 /// A request that cannot be said in the model's provider's dialect. Another model may speak the client's own.
@@ -192,17 +192,14 @@ pub fn status_of(json: &Value) -> Option<StatusCode> {
 }
 
 /// An error object in an answer of status 200.
-pub fn error_in_success(model: &Model, json: &Value) -> Failure {
+pub fn error_in_success(peer: Peer<'_>, json: &Value) -> Failure {
     let status = status_of(json).unwrap_or(StatusCode::BAD_GATEWAY);
     let (reason, passed) = if about_credentials(json) {
-        (PROVIDER_AUTH, Err(credentials_refused(model)))
+        (PROVIDER_AUTH, Err(credentials_refused(peer.model)))
     } else {
-        let dialect = model.provider.dialect;
-        let own = || match dialect {
-            Dialect::Openai | Dialect::Gemini => serde_json::json!({ "error": json.get("error") }).to_string(),
-            Dialect::Anthropic => json.to_string(),
-        };
-        let body = if has_message(json) { own().into() } else { wrapped(model, status) };
+        let dialect = peer.dialect;
+        let own = || dialect.wire().error_in(json).to_string().into();
+        let body = if has_message(json) { own() } else { wrapped(peer, status) };
         ("provider_error_in_success", Ok(Passed { status, headers: HeaderMap::new(), body, dialect }))
     };
     Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }

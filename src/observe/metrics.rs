@@ -1,6 +1,7 @@
 //! Every metric family, in one place. Handles that a request needs are looked up once for each route, not for each
 //! request.
 
+use super::ai_metrics::{self, AiMetrics};
 use crate::base::coding::Coding;
 use crate::base::source::Source;
 use prometheus::{
@@ -68,35 +69,6 @@ pub struct Metrics {
     pub config_live_since: IntGauge,
 }
 
-/// Families of the AI gateway.
-#[derive(Debug)]
-pub struct AiMetrics {
-    /// Calls, by route, model, who answered and status.
-    pub calls: IntCounterVec,
-    /// Look-ups in the exact and semantic caches, by result (`exact`, `semantic`, `collapsed`, `miss`, or why not).
-    pub lookups: IntCounterVec,
-    /// Tries at providers, by provider, model and outcome.
-    pub attempts: IntCounterVec,
-    /// Tokens, by model and kind (`input`, `cached_input`, `output`, `reasoning`).
-    pub tokens: IntCounterVec,
-    /// Cost in billionths of a US dollar, by model.
-    pub cost_nano_usd: IntCounterVec,
-    /// Tokens that caches answered instead of a model, by source.
-    pub saved_tokens: IntCounterVec,
-    /// Cost that caches saved, in billionths of a US dollar, by source.
-    pub saved_nano_usd: IntCounterVec,
-    /// Model time that caches saved, in milliseconds, by source.
-    pub saved_ms: IntCounterVec,
-    /// Time to the first token, by model.
-    pub first_token_seconds: HistogramVec,
-    /// What the semantic caches did, by cache and result.
-    pub semantic: IntGaugeVec,
-    /// Prompts that were not looked up, by cache and reason.
-    pub semantic_bypasses: IntGaugeVec,
-    /// Near answers that a guard refused, by cache and guard.
-    pub semantic_vetoes: IntGaugeVec,
-}
-
 /// What a family is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -122,11 +94,17 @@ pub struct Family {
     pub labels: &'static [&'static str],
 }
 
-const fn family(kind: Kind, name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Family {
+/// A row.
+pub(super) const fn family(
+    kind: Kind,
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> Family {
     Family { kind, name, help, labels }
 }
 
-/// Every family.
+/// Every family but those of the AI gateway, which stand in [`super::ai_metrics`].
 pub const FAMILIES: &[Family] = &[
     family(Counter, "sluicegate_requests_total", "Requests answered", &["route", "source", "status"]),
     family(Buckets, "sluicegate_request_seconds", "Time to the last byte", &["route", "source"]),
@@ -163,18 +141,6 @@ pub const FAMILIES: &[Family] = &[
     family(Counter, "sluicegate_policy_calls_total", "Hooks called", &["hook", "result"]),
     family(Buckets, "sluicegate_policy_seconds", "Time in a hook", &["hook"]),
     family(Counter, "sluicegate_reloads_total", "Reloads", &["what", "result"]),
-    family(Counter, "sluicegate_ai_calls_total", "Model calls", &["route", "model", "source", "status"]),
-    family(Counter, "sluicegate_ai_cache_lookups_total", "Look-ups in the AI caches", &["route", "result"]),
-    family(Counter, "sluicegate_ai_attempts_total", "Tries at providers", &["provider", "model", "outcome"]),
-    family(Counter, "sluicegate_ai_tokens_total", "Tokens billed", &["model", "kind"]),
-    family(Counter, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["model"]),
-    family(Counter, "sluicegate_ai_saved_tokens_total", "Tokens not spent", &["source"]),
-    family(Counter, "sluicegate_ai_saved_nano_usd_total", "Cost not spent, 1e-9 USD", &["source"]),
-    family(Counter, "sluicegate_ai_saved_milliseconds_total", "Model time not spent", &["source"]),
-    family(Buckets, "sluicegate_ai_first_token_seconds", "Time to the first token", &["model"]),
-    family(Gauge, "sluicegate_ai_semantic_lookups", "Semantic caches: hits, misses, stored", &["cache", "result"]),
-    family(Gauge, "sluicegate_ai_semantic_bypasses", "Prompts that were not looked up", &["cache", "reason"]),
-    family(Gauge, "sluicegate_ai_semantic_vetoes", "Near answers that a guard refused", &["cache", "guard"]),
     family(
         Counter,
         "sluicegate_access_log_lines_lost_total",
@@ -187,7 +153,7 @@ pub const FAMILIES: &[Family] = &[
 /// The README's table.
 pub fn reference() -> String {
     let mut out = String::from("| family | kind | labels | tells |\n| --- | --- | --- | --- |\n");
-    for f in FAMILIES {
+    for f in FAMILIES.iter().chain(ai_metrics::FAMILIES) {
         let kind = match f.kind {
             Counter => "counter",
             Gauge => "gauge",
@@ -200,24 +166,25 @@ pub fn reference() -> String {
 
 /// A family that is not in the table, or twice.
 fn row(name: &str) -> prometheus::Result<&'static Family> {
-    FAMILIES.iter().find(|f| f.name == name).ok_or_else(|| prometheus::Error::Msg(format!("{name} is not in FAMILIES")))
+    let mut all = FAMILIES.iter().chain(ai_metrics::FAMILIES);
+    all.find(|f| f.name == name).ok_or_else(|| prometheus::Error::Msg(format!("{name} is not in FAMILIES")))
 }
 
-fn counter(r: &Registry, name: &str) -> prometheus::Result<IntCounterVec> {
+pub(super) fn counter(r: &Registry, name: &str) -> prometheus::Result<IntCounterVec> {
     let f = row(name)?;
     let c = IntCounterVec::new(Opts::new(f.name, f.help), f.labels)?;
     r.register(Box::new(c.clone()))?;
     Ok(c)
 }
 
-fn gauge(r: &Registry, name: &str) -> prometheus::Result<IntGaugeVec> {
+pub(super) fn gauge(r: &Registry, name: &str) -> prometheus::Result<IntGaugeVec> {
     let f = row(name)?;
     let g = IntGaugeVec::new(Opts::new(f.name, f.help), f.labels)?;
     r.register(Box::new(g.clone()))?;
     Ok(g)
 }
 
-fn histogram(r: &Registry, name: &str) -> prometheus::Result<HistogramVec> {
+pub(super) fn histogram(r: &Registry, name: &str) -> prometheus::Result<HistogramVec> {
     let f = row(name)?;
     let h = HistogramVec::new(HistogramOpts::new(f.name, f.help).buckets(SECONDS.to_vec()), f.labels)?;
     r.register(Box::new(h.clone()))?;
@@ -302,26 +269,6 @@ impl Metrics {
     }
 }
 
-impl AiMetrics {
-    fn new(r: &Registry) -> prometheus::Result<Self> {
-        let (c, h) = (counter, histogram);
-        Ok(AiMetrics {
-            calls: c(r, "sluicegate_ai_calls_total")?,
-            lookups: c(r, "sluicegate_ai_cache_lookups_total")?,
-            attempts: c(r, "sluicegate_ai_attempts_total")?,
-            tokens: c(r, "sluicegate_ai_tokens_total")?,
-            cost_nano_usd: c(r, "sluicegate_ai_cost_nano_usd_total")?,
-            saved_tokens: c(r, "sluicegate_ai_saved_tokens_total")?,
-            saved_nano_usd: c(r, "sluicegate_ai_saved_nano_usd_total")?,
-            saved_ms: c(r, "sluicegate_ai_saved_milliseconds_total")?,
-            first_token_seconds: h(r, "sluicegate_ai_first_token_seconds")?,
-            semantic: gauge(r, "sluicegate_ai_semantic_lookups")?,
-            semantic_bypasses: gauge(r, "sluicegate_ai_semantic_bypasses")?,
-            semantic_vetoes: gauge(r, "sluicegate_ai_semantic_vetoes")?,
-        })
-    }
-}
-
 const SOURCES: usize = Source::ALL.len();
 const CLASSES: usize = 5;
 
@@ -368,7 +315,7 @@ mod tests {
     fn every_family_of_the_table_is_registered() {
         let m = Metrics::new().unwrap();
         // Registering a name again fails: so each was registered, and none is left over.
-        for f in FAMILIES {
+        for f in FAMILIES.iter().chain(ai_metrics::FAMILIES) {
             let again = IntCounterVec::new(Opts::new(f.name, f.help), f.labels).unwrap();
             assert!(m.registry.register(Box::new(again)).is_err(), "{}", f.name);
         }

@@ -3,6 +3,7 @@
 
 pub mod compile;
 mod disk;
+mod gateway;
 pub mod listener;
 mod organs;
 pub mod router;

@@ -2,10 +2,7 @@
 
 use super::shared::Shared;
 use super::{HttpStore, RouteStore};
-use crate::ai::catalog::Catalog;
-use crate::ai::collapse::InFlight;
-use crate::ai::exact::ExactCache;
-use crate::ai::{AnswerCache, Gateway, Semantic, adapter, price};
+use crate::ai::Gateway;
 use crate::auth::jwks::{DOCUMENT_BYTES_MAX, JwksSource, split_url};
 use crate::auth::jwt::JwtVerifier;
 use crate::base::clock::Clock;
@@ -21,11 +18,10 @@ use crate::cache::store::disk::DiskStore;
 use crate::cache::store::memory::Limits as StoreLimits;
 use crate::cache::store::tiered::TieredStore;
 use crate::config::Config;
-use crate::config::ai::{AiRoute, PriceList};
+use crate::config::ai::AiRoute;
 use crate::config::cache as yaml_cache;
 use crate::config::error::{Fault, unknown};
 use crate::config::observability::AccessLogSetting;
-use crate::config::semantic as yaml_semantic;
 use crate::fetch::{Endpoint, Fetcher};
 use crate::observe::access_log::Log;
 use crate::policy::{Limits, Names, Policy};
@@ -59,10 +55,11 @@ pub struct Organs {
     pub files: Vec<PathBuf>,
 }
 
-struct Making<'a> {
-    c: &'a Config,
-    base: &'a Path,
-    shared: &'a Arc<Shared>,
+/// A plan's organs under way.
+pub(super) struct Making<'a> {
+    pub(super) c: &'a Config,
+    pub(super) base: &'a Path,
+    pub(super) shared: &'a Arc<Shared>,
     faults: &'a mut Vec<Fault>,
     files: Vec<PathBuf>,
 }
@@ -121,7 +118,7 @@ impl Organs {
 }
 
 impl Making<'_> {
-    fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.faults.push(Fault::at(path, message));
     }
 
@@ -226,7 +223,8 @@ impl Making<'_> {
         }
     }
 
-    fn read(&mut self, path: &Path, at: &str) -> Option<String> {
+    /// A file that belongs to the configuration; a fault at `at` when it cannot be read.
+    pub(super) fn read(&mut self, path: &Path, at: &str) -> Option<String> {
         let full = self.base.join(path);
         self.files.push(full.clone());
         let too_large = std::fs::metadata(&full).is_ok_and(|m| m.len() > FILE_BYTES_MAX);
@@ -259,95 +257,6 @@ impl Making<'_> {
                     self.fault("policy.script", f.to_string());
                 }
                 (None, None)
-            }
-        }
-    }
-
-    fn gateway(&mut self) -> Option<Arc<Gateway>> {
-        let ai = &self.c.ai;
-        let used = self.c.routes.iter().any(|r| r.ai.is_some());
-        if !used && ai.providers.is_empty() && ai.models.is_empty() {
-            return None;
-        }
-        let prices = self.prices();
-        let mut keys = BTreeMap::new();
-        for (name, p) in &ai.providers {
-            match p.api_key.as_ref().map(crate::config::secret::SecretRef::resolve) {
-                Some(Ok(k)) => drop(keys.insert(name.clone(), k)),
-                Some(Err(e)) => self.fault(format!("ai.providers.{name}.api_key"), e.to_string()),
-                None => {}
-            }
-        }
-        let catalog = match Catalog::compile(ai, &prices, &keys) {
-            Ok(c) => c,
-            Err(list) => {
-                for f in list {
-                    self.fault(f.path, f.message);
-                }
-                return None;
-            }
-        };
-        let caches = self.answer_caches();
-        let (fetcher, clock) = (self.shared.fetcher.clone(), self.shared.clock.clone());
-        Some(Arc::new(Gateway::new(catalog, caches, fetcher, clock)))
-    }
-
-    fn prices(&mut self) -> PriceList {
-        let Some(path) = &self.c.ai.prices else { return PriceList::default() };
-        let Some(text) = self.read(Path::new(path), "ai.prices") else { return PriceList::default() };
-        price::parse_list(&text).unwrap_or_else(|e| {
-            self.fault("ai.prices", e.to_string());
-            PriceList::default()
-        })
-    }
-
-    fn answer_caches(&mut self) -> BTreeMap<String, Arc<AnswerCache>> {
-        let mut out = BTreeMap::new();
-        for (name, a) in &self.c.ai.caches {
-            let made_of = (a, a.semantic.as_ref().map(|s| super::semantic::made_of(s, self.c)));
-            let semantic = match &a.semantic {
-                None => None,
-                Some(s) => match self.semantic(name, s, &made_of) {
-                    Some(made) => Some(made),
-                    None => continue,
-                },
-            };
-            let clock = self.shared.clock.clone();
-            let make = || {
-                let exact = a.exact.as_ref().map(|e| Arc::new(ExactCache::new(e, clock)));
-                Ok::<_, ()>(Arc::new(AnswerCache { exact, semantic, in_flight: Arc::new(InFlight::default()) }))
-            };
-            if let Ok(made) = self.shared.answers.get(name, &made_of, make) {
-                out.insert(name.clone(), made);
-            }
-        }
-        out
-    }
-
-    fn semantic<F: serde::Serialize>(
-        &mut self,
-        name: &str,
-        s: &yaml_semantic::Semantic,
-        made_of: &F,
-    ) -> Option<Semantic> {
-        let (c, base, shared) = (self.c, self.base, self.shared);
-        let made = if shared.check_only {
-            super::semantic::check(s, c, base).map(|()| None)
-        } else {
-            // Opened in any case, so that what it stands on is known to be in use.
-            super::semantic::open(s, c, base, shared)
-                .and_then(|new| shared.semantics.get(name, made_of, || Ok(new)))
-                .map(Some)
-        };
-        match made {
-            Ok(cache) => {
-                let tenants_share = s.scope == yaml_semantic::Scope::Route;
-                let cache = Arc::new(adapter::Shared(cache?));
-                Some(Semantic { cache, threshold: s.threshold, ttl: s.ttl.0, tenants_share })
-            }
-            Err((key, message)) => {
-                self.fault(format!("ai.caches.{name}.semantic.{key}"), message);
-                None
             }
         }
     }

@@ -105,8 +105,8 @@ fn errors_are_translated_as_the_tables_say() {
         for (path, text) in inputs(from, "error-") {
             let told = json_of(&text);
             let status = StatusCode::from_u16(u16::try_from(told["status"].as_u64().unwrap()).unwrap()).unwrap();
-            let status = to.status(status);
-            let body = to.error(status, &fault(&told["body"]));
+            let status = to.wire().status(status);
+            let body = to.wire().error(status, &from.wire().fault(&told["body"]));
             golden(&path, to, &pretty(&json!({ "status": status.as_u16(), "body": body })));
         }
     }
@@ -115,20 +115,20 @@ fn errors_are_translated_as_the_tables_say() {
 /// A provider's bytes as the client's, and the answer that they spell. A stream that makes no sense ends in `GARBAGE`,
 /// one that is cut in `CUT`: what stands before must be the same.
 fn translated((from, to): (Dialect, Dialect), parts: &[&[u8]]) -> (String, Option<Value>) {
-    let (mut parser, mut reader, mut writer) = (Parser::default(), reader(from), writer(to, WANTED));
-    let mut recorder = to.recorder(1 << 20);
+    let (mut parser, mut reader, mut writer) = (Parser::default(), from.wire().reader(), to.wire().writer(WANTED));
+    let mut recorder = to.wire().recorder(1 << 20);
     let mut out = String::new();
     let mut frames: Vec<_> = parts.iter().flat_map(|p| parser.push(p).unwrap()).collect();
     frames.extend(parser.finish());
     for frame in frames {
         let mut events = Vec::new();
-        let seen = from.look(&frame);
+        let seen = from.wire().look(&frame);
         let sense = match &seen {
             Seen::Blank => continue,
             Seen::Data(chunk) => reader.read(chunk, &mut events),
             Seen::End(_) => reader.end(&mut events),
             Seen::Error(e) => {
-                out += &to.framed(&to.error(StatusCode::BAD_GATEWAY, &fault(e)));
+                out += &to.wire().framed(&to.wire().error(StatusCode::BAD_GATEWAY, &from.wire().fault(e)));
                 return (out + "CUT", None);
             }
             Seen::Garbage => Err(Garbage),
@@ -137,24 +137,24 @@ fn translated((from, to): (Dialect, Dialect), parts: &[&[u8]]) -> (String, Optio
         events.into_iter().filter(|e| *e != Event::Ping).for_each(|e| writer.write(e, &mut chunks));
         for chunk in &chunks {
             recorder.add(chunk, 1);
-            out += &to.framed(chunk);
+            out += &to.wire().framed(chunk);
         }
         match (sense, seen) {
             (Err(Garbage), _) => return (out + "GARBAGE", None),
-            (Ok(()), Seen::End(_)) => return (out + to.close(), recorder.answer()),
+            (Ok(()), Seen::End(_)) => return (out + to.wire().close(), recorder.answer()),
             _ => {}
         }
     }
     let mut events = Vec::new();
     // A stream without a mark of its end has ended when its answer has.
-    if reader.finished() && reader.end(&mut events).is_ok() {
+    if reader.may_end() && reader.end(&mut events).is_ok() {
         let mut chunks = Vec::new();
         events.into_iter().for_each(|e| writer.write(e, &mut chunks));
         for chunk in &chunks {
             recorder.add(chunk, 1);
-            out += &to.framed(chunk);
+            out += &to.wire().framed(chunk);
         }
-        return (out + to.close(), recorder.answer());
+        return (out + to.wire().close(), recorder.answer());
     }
     (out + "CUT", None)
 }
@@ -190,10 +190,10 @@ fn a_stream_and_a_whole_answer_are_translated_alike() {
             if from == Dialect::Gemini {
                 continue;
             }
-            let mut recorder = from.recorder(1 << 20);
+            let mut recorder = from.wire().recorder(1 << 20);
             let mut parser = Parser::default();
             for frame in parser.push(text.as_bytes()).unwrap() {
-                if let Seen::Data(chunk) | Seen::End(chunk) = from.look(&frame) {
+                if let Seen::Data(chunk) | Seen::End(chunk) = from.wire().look(&frame) {
                     recorder.add(&chunk, 1);
                 }
             }
@@ -220,10 +220,10 @@ fn a_stream_and_a_whole_answer_are_translated_alike() {
 fn replaying_a_recorded_message_gives_the_same_message() {
     for (path, text) in inputs(Dialect::Anthropic, "answer-") {
         let answer = json_of(&text);
-        let stream = Dialect::Anthropic.replay(&answer, false).unwrap();
-        let (mut recorder, mut parser) = (Dialect::Anthropic.recorder(1 << 20), Parser::default());
+        let stream = Dialect::Anthropic.wire().replay(&answer, false).unwrap();
+        let (mut recorder, mut parser) = (Dialect::Anthropic.wire().recorder(1 << 20), Parser::default());
         for frame in parser.push(stream.as_bytes()).unwrap() {
-            match Dialect::Anthropic.look(&frame) {
+            match Dialect::Anthropic.wire().look(&frame) {
                 Seen::Data(chunk) | Seen::End(chunk) => recorder.add(&chunk, 1),
                 other => panic!("{other:?}"),
             }
@@ -274,7 +274,7 @@ proptest! {
     /// after all of them or not at all.
     #[test]
     fn blocks_of_a_written_message_are_well_formed(parts in prop::collection::vec(any_part(), 0..24)) {
-        let (mut reader, mut writer) = (reader(Dialect::Openai), writer(Dialect::Anthropic, WANTED));
+        let (mut reader, mut writer) = (Dialect::Openai.wire().reader(), Dialect::Anthropic.wire().writer(WANTED));
         let (mut chunks, mut sense) = (Vec::new(), Ok(()));
         let stop = json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] });
         let all = parts.iter().map(|delta| json!({ "id": "x", "choices": [{ "index": 0, "delta": delta }] })).chain([stop]);
@@ -316,7 +316,7 @@ proptest! {
                         let told = json!({ "choices": [{ "message": v }], "content": v, "usage": v, "stop_reason": text, "candidates": v });
                         let _ = answer(back, &told, WANTED, &mut Dropped::default());
                         let mut events = Vec::new();
-                        let _ = reader(back.0).read(&json!({ "choices": v, "type": text, "delta": v, "candidates": v }), &mut events);
+                        let _ = back.0.wire().reader().read(&json!({ "choices": v, "type": text, "delta": v, "candidates": v }), &mut events);
                     }
                 }
             }

@@ -93,7 +93,7 @@ async fn streams_cross_byte_by_byte_and_are_billed_by_the_providers_count() {
         let p = dribbling(&golden(Dialect::Openai, &format!("{name}.sse"))).await;
         let w = mixed(&p);
         let seen = ask(&w, messages("gpt", r#","stream":true"#)).await;
-        let told = seen.text.replace(Dialect::Anthropic.ping(), "");
+        let told = seen.text.replace(Dialect::Anthropic.wire().ping(), "");
         assert_eq!(told, golden(Dialect::Openai, &format!("{name}.anthropic.sse")), "{name}");
         assert!(seen.clean && seen.call.stored);
         let again = ask(&w, messages("gpt", "")).await;

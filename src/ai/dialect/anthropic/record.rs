@@ -1,7 +1,9 @@
 //! Records a stream of message events into the complete message that it spells.
 
 use super::super::Record;
+use super::super::Wire;
 use super::super::chat::{Fields, text_in};
+use super::Anthropic;
 use super::stream_in::merge_usage;
 use super::write::input;
 use crate::ai::usage::Usage;
@@ -104,7 +106,7 @@ impl Record for Recorder {
             None => self.whole = false,
         }
         let index = event.get("index").and_then(Value::as_u64).unwrap_or(0);
-        self.content |= super::begins(event);
+        self.content |= Anthropic.begins(event);
         match text_in(event, "type") {
             Some("message_start") => self.start(event),
             Some("message_delta") => self.message_delta(event),

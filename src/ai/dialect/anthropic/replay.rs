@@ -31,7 +31,7 @@ struct Events(String);
 
 impl Events {
     fn push(&mut self, event: &Value) {
-        self.0.push_str(&Dialect::Anthropic.framed(event));
+        self.0.push_str(&Dialect::Anthropic.wire().framed(event));
     }
 
     fn delta(&mut self, index: usize, delta: &Value) {

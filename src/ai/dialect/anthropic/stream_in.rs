@@ -1,7 +1,7 @@
 //! A provider's stream of message events, read event by event.
 
-use super::super::chat::{Dropped, Event, Fields, text_in};
-use super::super::{Garbage, Reader as Read};
+use super::super::chat::{Event, Fields, text_in};
+use super::super::{Garbage, Progress, Reader as Read};
 use super::stop;
 use crate::ai::usage::Usage;
 use serde_json::Value;
@@ -14,10 +14,10 @@ const CALLS_MAX: usize = 256;
 pub struct Reader {
     /// The content index of each call, in order, and whether its arguments have begun.
     calls: Vec<(u64, bool)>,
-    usage: Fields,
-    finished: bool,
+    /// Counts as the events tell them, merged.
+    counts: Fields,
     started: bool,
-    dropped: Dropped,
+    progress: Progress,
 }
 
 impl Read for Reader {
@@ -26,10 +26,10 @@ impl Read for Reader {
         match text_in(event, "type") {
             Some("message_start") => {
                 let message = event.get("message").ok_or(Garbage)?;
-                merge_usage(&mut self.usage, message.get("usage"));
+                self.count(message.get("usage"));
                 let word = |name| text_in(message, name).unwrap_or_default().to_owned();
                 self.started = true;
-                out.push(Event::Start(word("id"), word("model"), self.usage()));
+                out.push(Event::Start(word("id"), word("model"), self.progress.usage));
             }
             Some("ping") => out.push(Event::Ping),
             // Nothing may come before the message has begun.
@@ -46,29 +46,22 @@ impl Read for Reader {
         Ok(())
     }
 
-    fn end(&mut self, out: &mut Vec<Event>) -> Result<(), Garbage> {
-        if !self.finished {
-            return Err(Garbage);
-        }
-        out.push(Event::End);
-        Ok(())
+    fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// A stream of this dialect has not ended before it says so.
-    fn finished(&self) -> bool {
+    fn may_end(&self) -> bool {
         false
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        Usage::from_anthropic_fields(&self.usage)
-    }
-
-    fn dropped(&self) -> &Dropped {
-        &self.dropped
     }
 }
 
 impl Reader {
+    fn count(&mut self, told: Option<&Value>) {
+        merge_usage(&mut self.counts, told);
+        self.progress.usage = Usage::from_anthropic_fields(&self.counts);
+    }
+
     fn block(&mut self, index: u64, block: &Value, out: &mut Vec<Event>) -> Result<(), Garbage> {
         let word = |name| text_in(block, name).unwrap_or_default().to_owned();
         match text_in(block, "type").unwrap_or_default() {
@@ -86,7 +79,7 @@ impl Reader {
                 self.calls.push((index, whole.is_some()));
                 out.extend(whole.map(|i| Event::Arguments(k, i.to_string())));
             }
-            other => self.dropped.note(other),
+            other => self.progress.dropped.note(other),
         }
         Ok(())
     }
@@ -106,8 +99,8 @@ impl Reader {
                     out.push(Event::Arguments(k, fragment));
                 }
             }
-            "citations_delta" => self.dropped.note("citations"),
-            other => self.dropped.note(other),
+            "citations_delta" => self.progress.dropped.note("citations"),
+            other => self.progress.dropped.note(other),
         }
     }
 
@@ -122,13 +115,15 @@ impl Reader {
     }
 
     fn message_delta(&mut self, event: &Value, out: &mut Vec<Event>) {
-        merge_usage(&mut self.usage, event.get("usage"));
-        if let Some(reason) = event.pointer("/delta/stop_reason").and_then(Value::as_str).filter(|_| !self.finished) {
-            self.finished = true;
+        self.count(event.get("usage"));
+        if let Some(reason) =
+            event.pointer("/delta/stop_reason").and_then(Value::as_str).filter(|_| !self.progress.finished)
+        {
+            self.progress.finished = true;
             let sequence = event.pointer("/delta/stop_sequence").and_then(Value::as_str);
             out.push(Event::Finish(stop(reason, sequence).given(!self.calls.is_empty(), false)));
         }
-        out.extend(self.usage().map(Event::Usage));
+        out.extend(self.progress.usage.map(Event::Usage));
     }
 }
 

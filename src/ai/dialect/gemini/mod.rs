@@ -4,17 +4,66 @@ pub mod answer;
 pub mod stream_in;
 pub mod write;
 
-use super::chat::{Stop, text_in};
+use super::chat::{Answer, Dropped, Request, Stop, Unsupported, text_in};
+use super::wire::{self, Reader, Seen, Wire};
+use super::{Garbage, Target};
+use crate::ai::prompt::Operation;
+use crate::ai::sse::Frame;
+use crate::ai::usage::Usage;
+use crate::config::secret::Secret;
 use http::HeaderName;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// The field for keys.
 pub const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 /// What stands before a thought signature of Gemini's wherever a client keeps it: no other provider can read it.
 pub const SIGNED: &str = "gemini:";
 
+/// The dialect.
+pub struct Gemini;
+
+impl Wire for Gemini {
+    fn path(&self, operation: Operation, model: &str, stream: bool) -> Option<Cow<'static, str>> {
+        operation.is_chat().then(|| path(model, stream).into())
+    }
+
+    fn credential(&self, key: &Secret) -> (HeaderName, String) {
+        (API_KEY, key.expose().to_owned())
+    }
+
+    fn look(&self, frame: &Frame) -> Seen {
+        wire::look(frame)
+    }
+
+    fn begins(&self, event: &Value) -> bool {
+        !parts(event).is_empty() || finish_reason(event).is_some()
+    }
+
+    /// Candidates, or the word that there are none.
+    fn is_answer(&self, json: &Value) -> bool {
+        json.get("candidates").is_some_and(Value::is_array) || finish_reason(json).is_some()
+    }
+
+    fn usage(&self, json: &Value) -> Option<Usage> {
+        Usage::from_gemini(json.get("usageMetadata")?)
+    }
+
+    fn write_request(&self, r: &Request, _target: &Target<'_>, dropped: &mut Dropped) -> Result<Value, Unsupported> {
+        write::request(r, dropped)
+    }
+
+    fn read_answer(&self, json: &Value, dropped: &mut Dropped) -> Result<Answer, Garbage> {
+        answer::read(json, dropped)
+    }
+
+    fn reader(&self) -> Box<dyn Reader> {
+        Box::new(stream_in::Reader::default())
+    }
+}
+
 /// Where a chat goes, below the base URL.
-pub fn path(model: &str, stream: bool) -> String {
+fn path(model: &str, stream: bool) -> String {
     let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
     format!("/models/{model}:{method}")
 }
@@ -28,16 +77,6 @@ fn parts(json: &Value) -> &[Value] {
 fn finish_reason(json: &Value) -> Option<&str> {
     let blocked = json.pointer("/promptFeedback/blockReason").and_then(Value::as_str);
     json.pointer("/candidates/0/finishReason").and_then(Value::as_str).or(blocked)
-}
-
-/// Whether JSON is an answer: candidates, or the word that there are none.
-pub fn is_answer(json: &Value) -> bool {
-    json.get("candidates").is_some_and(Value::is_array) || finish_reason(json).is_some()
-}
-
-/// Whether an event carries something of the answer itself.
-pub fn begins(event: &Value) -> bool {
-    !parts(event).is_empty() || finish_reason(event).is_some()
 }
 
 /// The end behind the word; it is `STOP` also where tools are to be called.

@@ -1,8 +1,8 @@
 //! Gemini's stream, read event by event: each event is a piece of an answer, calls come whole, and there is no mark of
 //! the end.
 
-use super::super::chat::{Dropped, Event, text_in};
-use super::super::{Garbage, Reader as Read};
+use super::super::chat::{Event, text_in};
+use super::super::{Garbage, Progress, Reader as Read};
 use super::{call_id, finish_reason, parts, signature, stop};
 use crate::ai::usage::Usage;
 use serde_json::Value;
@@ -15,9 +15,7 @@ const CALLS_MAX: usize = 256;
 pub struct Reader {
     id: Option<String>,
     calls: usize,
-    finished: bool,
-    usage: Option<Usage>,
-    dropped: Dropped,
+    progress: Progress,
 }
 
 impl Read for Reader {
@@ -31,34 +29,18 @@ impl Read for Reader {
             self.part(part, out)?;
         }
         if let Some(usage) = event.get("usageMetadata").and_then(Usage::from_gemini) {
-            self.usage = Some(usage);
+            self.progress.usage = Some(usage);
             out.push(Event::Usage(usage));
         }
-        if let Some(reason) = finish_reason(event).filter(|_| !self.finished) {
-            self.finished = true;
+        if let Some(reason) = finish_reason(event).filter(|_| !self.progress.finished) {
+            self.progress.finished = true;
             out.push(Event::Finish(stop(reason).given(self.calls > 0, false)));
         }
         Ok(())
     }
 
-    fn end(&mut self, out: &mut Vec<Event>) -> Result<(), Garbage> {
-        if !self.finished {
-            return Err(Garbage);
-        }
-        out.push(Event::End);
-        Ok(())
-    }
-
-    fn finished(&self) -> bool {
-        self.finished
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
-
-    fn dropped(&self) -> &Dropped {
-        &self.dropped
+    fn progress(&self) -> &Progress {
+        &self.progress
     }
 }
 
@@ -87,7 +69,7 @@ impl Reader {
             out.extend([Event::Call(self.calls, id, name), Event::Arguments(self.calls, arguments)]);
             self.calls += 1;
         } else {
-            part.as_object().into_iter().flatten().for_each(|(name, _)| self.dropped.note(name));
+            part.as_object().into_iter().flatten().for_each(|(name, _)| self.progress.dropped.note(name));
         }
         Ok(())
     }

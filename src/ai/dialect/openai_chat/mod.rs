@@ -6,16 +6,100 @@ pub mod stream_in;
 pub mod stream_out;
 pub mod write;
 
-use super::super::error::error_json;
+use super::super::error::{AiError, error_json};
+use super::super::facts::{self, Facts, flag};
+use super::super::prompt::Operation;
 use super::super::record::has_content;
-use super::chat::{Fault, Stop};
-use http::StatusCode;
+use super::super::sse::{DONE, Frame};
+use super::super::usage::Usage;
+use super::chat::{Answer, Dropped, Fault, Fields, Request, Stop, Unsupported};
+use super::wire::{self, Reader, Seen, Wire};
+use super::{Garbage, Target};
+use crate::config::secret::Secret;
+use http::{HeaderName, StatusCode};
 use serde_json::Value;
+use std::borrow::Cow;
 
-/// Whether a chunk carries more than a role.
-pub fn begins(chunk: &Value) -> bool {
-    let choices = chunk.get("choices").and_then(Value::as_array);
-    choices.into_iter().flatten().filter_map(Value::as_object).any(has_content)
+/// Header fields of clients that select a version or a beta.
+pub static FORWARDED: [HeaderName; 1] = [HeaderName::from_static("openai-beta")];
+
+/// Members that do not change the answer.
+pub const NEUTRAL: [&str; 10] = [
+    "model",
+    "stream",
+    "stream_options",
+    "user",
+    "metadata",
+    "store",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+];
+
+/// The dialect.
+pub struct OpenaiChat;
+
+impl Wire for OpenaiChat {
+    fn path(&self, operation: Operation, _model: &str, _stream: bool) -> Option<Cow<'static, str>> {
+        match operation {
+            _ if operation.is_chat() => Some("/chat/completions".into()),
+            Operation::Embeddings => Some("/embeddings".into()),
+            _ => None,
+        }
+    }
+
+    fn credential(&self, key: &Secret) -> (HeaderName, String) {
+        wire::bearer(key)
+    }
+
+    fn forwarded(&self) -> &'static [HeaderName] {
+        &FORWARDED
+    }
+
+    fn look(&self, frame: &Frame) -> Seen {
+        if frame.data.as_deref() == Some(DONE) { Seen::End(Value::Null) } else { wire::look(frame) }
+    }
+
+    fn begins(&self, chunk: &Value) -> bool {
+        let choices = chunk.get("choices").and_then(Value::as_array);
+        choices.into_iter().flatten().filter_map(Value::as_object).any(has_content)
+    }
+
+    fn is_answer(&self, json: &Value) -> bool {
+        json.get("choices").is_some_and(Value::is_array)
+    }
+
+    fn usage(&self, json: &Value) -> Option<Usage> {
+        Usage::from_openai(json.get("usage")?)
+    }
+
+    fn write_request(&self, r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Result<Value, Unsupported> {
+        write::request(r, target, dropped)
+    }
+
+    fn read_answer(&self, json: &Value, dropped: &mut Dropped) -> Result<Answer, Garbage> {
+        answer::read(json, dropped)
+    }
+
+    fn reader(&self) -> Box<dyn Reader> {
+        Box::new(stream_in::Reader::default())
+    }
+
+    fn read_request(&self, fields: &Fields, dropped: &mut Dropped) -> Result<Request, Unsupported> {
+        read::request(fields, dropped)
+    }
+}
+
+/// The facts of a chat request.
+pub fn facts(fields: &Fields) -> Result<Facts, AiError> {
+    let mut facts = facts::chat(fields, |_| true)?;
+    let options = fields.get("stream_options").and_then(|o| o.get("include_usage"));
+    facts.wants_usage = flag(options, "stream_options.include_usage")?;
+    let limit = fields.get("max_completion_tokens").or_else(|| fields.get("max_tokens"));
+    facts.max_tokens = limit.and_then(Value::as_u64);
+    facts.n = fields.get("n").and_then(Value::as_u64).unwrap_or(1);
+    Ok(facts)
 }
 
 /// The error object. The code of another dialect's error is the one that clients of this one act upon.

@@ -1,7 +1,7 @@
 //! A provider's stream of chat completion chunks, read event by event.
 
-use super::super::chat::{Dropped, Event, Stop, text_in};
-use super::super::{Garbage, Reader as Read};
+use super::super::chat::{Event, Stop, text_in};
+use super::super::{Garbage, Progress, Reader as Read};
 use super::answer::texts;
 use super::stop;
 use crate::ai::usage::Usage;
@@ -27,9 +27,7 @@ pub struct Reader {
     started: bool,
     calls: Vec<Known>,
     refused: bool,
-    finished: bool,
-    usage: Option<Usage>,
-    dropped: Dropped,
+    progress: Progress,
 }
 
 impl Read for Reader {
@@ -46,31 +44,14 @@ impl Read for Reader {
             }
         }
         if let Some(usage) = chunk.get("usage").and_then(Usage::from_openai) {
-            self.usage = Some(usage);
+            self.progress.usage = Some(usage);
             out.push(Event::Usage(usage));
         }
         Ok(())
     }
 
-    fn end(&mut self, out: &mut Vec<Event>) -> Result<(), Garbage> {
-        // The mark of the end without a reason before it is no end of an answer.
-        if !self.finished {
-            return Err(Garbage);
-        }
-        out.push(Event::End);
-        Ok(())
-    }
-
-    fn finished(&self) -> bool {
-        self.finished
-    }
-
-    fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
-
-    fn dropped(&self) -> &Dropped {
-        &self.dropped
+    fn progress(&self) -> &Progress {
+        &self.progress
     }
 }
 
@@ -95,7 +76,7 @@ impl Reader {
         }
         for name in ["annotations", "audio", "function_call"] {
             if delta.get(name).is_some_and(|v| !v.is_null()) {
-                self.dropped.note(name);
+                self.progress.dropped.note(name);
             }
         }
         let calls = delta.get("tool_calls").and_then(Value::as_array);
@@ -149,7 +130,7 @@ impl Reader {
     }
 
     fn finish(&mut self, stop: Stop, out: &mut Vec<Event>) -> Result<(), Garbage> {
-        if std::mem::replace(&mut self.finished, true) {
+        if std::mem::replace(&mut self.progress.finished, true) {
             return Ok(());
         }
         // Arguments for a call that never got a name.

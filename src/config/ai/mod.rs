@@ -1,0 +1,120 @@
+//! The `ai:` section (providers, models, tiers, caches of answers) and the `ai:` action of a route.
+
+mod cache;
+mod model;
+mod provider;
+
+pub use cache::{AnswerCache, Exact};
+pub use model::{Model, Price, PriceList, Thinking};
+pub use provider::{Dialect, Provider, Timeouts};
+
+use super::semantic::{Embedder, VectorStore};
+use crate::base::units::Size;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Model providers, the models they serve, tiers of models, and caches of their answers.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ai {
+    /// Model providers by name.
+    #[serde(default)]
+    pub providers: BTreeMap<String, Provider>,
+    /// Models by the name that clients and scripts use.
+    #[serde(default)]
+    pub models: BTreeMap<String, Model>,
+    /// Lists of models by tier name (`cheap`, `standard`, `best`); a tier's models are tried in this order.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, Vec<String>>,
+    /// A price list such as `conf/prices.yaml`, for models without a `price` of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<String>,
+    /// Caches of model answers by name.
+    #[serde(default)]
+    pub caches: BTreeMap<String, AnswerCache>,
+    /// Embedding models by name; `minilm` exists without being written here.
+    #[serde(default)]
+    pub embedders: BTreeMap<String, Embedder>,
+    /// Vector stores by name; `edge` (in process, on disk) exists without being written here.
+    #[serde(default)]
+    pub vector_stores: BTreeMap<String, VectorStore>,
+    /// The largest request body accepted on an AI route.
+    #[serde(default = "max_body")]
+    pub max_body: Size,
+}
+
+impl Default for Ai {
+    fn default() -> Self {
+        Ai {
+            providers: BTreeMap::new(),
+            models: BTreeMap::new(),
+            tiers: BTreeMap::new(),
+            prices: None,
+            caches: BTreeMap::new(),
+            embedders: BTreeMap::new(),
+            vector_stores: BTreeMap::new(),
+            max_body: max_body(),
+        }
+    }
+}
+
+/// A route's `ai:` action.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AiRoute {
+    /// The tier that answers when the client asks for the model `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// The cache of answers; without one every prompt goes to a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
+    /// Tiers tried in order after every model of the chosen one has failed.
+    #[serde(default)]
+    pub fallback: Vec<String>,
+    /// Model and tier names that clients of this route may ask for; empty means all.
+    #[serde(default)]
+    pub models: Vec<String>,
+}
+
+fn max_body() -> Size {
+    Size::mib(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::units::Dur;
+
+    #[test]
+    fn the_documented_example_parses_and_defaults_fill_in() {
+        let ai: Ai = serde_yaml::from_str(
+            "
+providers: { openai: { dialect: openai, base_url: 'https://api.openai.com/v1', api_key: env:OPENAI_API_KEY } }
+models: { mid: { provider: openai, model: gpt-4.1-mini, price: { input: 0.4, output: 1.6, cache_read: 0.1 } } }
+tiers: { cheap: [mid] }
+caches: { prompts: { exact: { ttl: 1h } } }",
+        )
+        .unwrap();
+        assert_eq!(ai.max_body, Size::mib(8));
+        assert_eq!(ai.providers["openai"].timeouts.connect, Dur::secs(2));
+        assert_eq!(ai.caches["prompts"].exact, Some(Exact { ttl: Dur::secs(3600), size: Size::mib(64) }));
+    }
+
+    #[test]
+    fn unknown_keys_and_dialects_are_refused() {
+        for bad in ["{ modles: {} }", "{ providers: { p: { dialect: opnai, base_url: 'http://x' } } }"] {
+            assert!(serde_yaml::from_str::<Ai>(bad).is_err(), "{bad}");
+        }
+        assert!(
+            serde_yaml::from_str::<Ai>("{ models: { a: { provider: p, model: m, price: { inptu: 1 } } } }").is_err()
+        );
+    }
+
+    #[test]
+    fn a_key_in_clear_never_shows_in_debug() {
+        let p: Provider =
+            serde_yaml::from_str("{ dialect: openai, base_url: 'http://x', api_key: sk-canary }").unwrap();
+        assert!(!format!("{p:?}").contains("canary"));
+    }
+}
