@@ -1,5 +1,6 @@
-//! The operators' door: metrics, status, purge, reload, on a port of its own.
+//! The operators' door: metrics, status, purge, reload, budgets and keys, on a port of its own.
 
+pub mod money;
 pub mod purge;
 pub mod status;
 
@@ -18,6 +19,10 @@ use subtle::ConstantTimeEq;
 
 /// Largest body of an admin call.
 const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What there is, beside `/healthz`.
+const PATHS: [&str; 7] =
+    ["/metrics", "/status", "/purge", "/reload", "/ai/budgets", "/ai/budgets/reset", "/ai/keys"];
 
 /// Reloads; the error lists the faults.
 pub type ReloadFn = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -78,10 +83,14 @@ impl Admin {
             (&Method::GET, "/status") => Answer::json(StatusCode::OK, &status::status(&self.edge, &(self.last)())),
             (&Method::POST, "/purge") => purge::purge(&self.edge, &body).await,
             (&Method::POST, "/reload") => self.reload().await,
-            (_, "/metrics" | "/status" | "/purge" | "/reload") => {
-                Answer::error(StatusCode::METHOD_NOT_ALLOWED, "GET /metrics, GET /status, POST /purge, POST /reload")
-            }
-            _ => Answer::error(StatusCode::NOT_FOUND, "there is /healthz, /metrics, /status, /purge, /reload"),
+            (&Method::GET, "/ai/budgets") => Answer::json(StatusCode::OK, &money::budgets(&self.edge)),
+            (&Method::POST, "/ai/budgets/reset") => money::reset(&self.edge, &body),
+            (&Method::GET, "/ai/keys") => Answer::json(StatusCode::OK, &money::keys(&self.edge)),
+            (_, path) if PATHS.contains(&path) => Answer::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "POST /purge, /reload and /ai/budgets/reset; GET everything else",
+            ),
+            _ => Answer::error(StatusCode::NOT_FOUND, &format!("there is /healthz, {}", PATHS.join(", "))),
         }
     }
 

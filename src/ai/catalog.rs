@@ -242,7 +242,13 @@ impl Catalog {
         Ok(Choice { name: name.to_owned(), first, fallback })
     }
 
-    fn stage(&self, name: &str) -> Option<Stage> {
+    /// A tier's models, in its order; none where there is no such tier.
+    pub fn tier(&self, name: &str) -> &[Arc<Model>] {
+        self.tiers.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// A model or a tier as one step of a choice.
+    pub fn stage(&self, name: &str) -> Option<Stage> {
         if let Some(models) = self.tiers.get(name) {
             return Some(Stage { tier: Some(name.to_owned()), models: models.clone() });
         }
@@ -322,7 +328,7 @@ fn digest(url: &BaseUrl, headers: &HeaderMap) -> String {
     hex(&sha256_parts(parts))
 }
 
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
+pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
     nearest(name, known).map_or_else(
         || format!("there is no {what} {name:?}"),
         |near| format!("there is no {what} {name:?}; did you mean {near:?}?"),

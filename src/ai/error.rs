@@ -7,6 +7,9 @@ use crate::base::source::Source;
 use http::{Method, StatusCode};
 use serde_json::json;
 
+/// What the client libraries of OpenAI and Anthropic heed before they try again by themselves.
+const SHOULD_RETRY: http::HeaderName = http::HeaderName::from_static("x-should-retry");
+
 /// Why a model call was refused or failed. Messages never carry keys, header values or provider URLs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AiError {
@@ -40,6 +43,16 @@ pub enum AiError {
         /// The method to use.
         allowed: Method,
     },
+    /// The caller may not, or cannot pay.
+    #[error("{message}")]
+    Refused {
+        /// The status to refuse with.
+        status: StatusCode,
+        /// Why, for the caller.
+        message: String,
+        /// The one word for log, metric and header.
+        reason: &'static str,
+    },
     /// Every model failed and the last provider left no answer of its own to pass on.
     #[error("{message}")]
     Provider {
@@ -66,7 +79,7 @@ impl AiError {
             AiError::NoModel(_) => "model_not_found",
             AiError::NoEndpoint(_) => "no_endpoint",
             AiError::Method { .. } => "method_not_allowed",
-            AiError::Provider { reason, .. } => reason,
+            AiError::Refused { reason, .. } | AiError::Provider { reason, .. } => reason,
         }
     }
 
@@ -77,6 +90,7 @@ impl AiError {
             AiError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             AiError::NoModel(_) | AiError::NoEndpoint(_) => StatusCode::NOT_FOUND,
             AiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            AiError::Refused { status, .. } => *status,
             AiError::Provider { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,
             AiError::Provider { .. } => StatusCode::BAD_GATEWAY,
         }
@@ -95,6 +109,8 @@ impl AiError {
         let reply = Reply::json(self.status(), Source::Gateway, &body).because(self.reason());
         match self {
             AiError::Method { allowed } => reply.with(http::header::ALLOW, allowed.as_str()),
+            // A budget does not fill up while a client library waits.
+            AiError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => reply.with(SHOULD_RETRY, "false"),
             _ => reply,
         }
     }

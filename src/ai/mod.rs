@@ -3,7 +3,10 @@
 //! client's. `Gateway::answer` tells the whole story.
 
 pub mod adapter;
+mod ask;
+pub mod budget;
 pub mod call;
+pub mod caller;
 mod canon;
 pub mod catalog;
 pub mod collapse;
@@ -18,6 +21,7 @@ pub mod headers;
 mod json;
 mod key;
 mod models;
+mod paying;
 pub mod price;
 pub mod prompt;
 mod provider;
@@ -29,6 +33,7 @@ pub mod semantic;
 mod settle;
 mod sse;
 mod stream;
+pub mod tokens;
 pub mod usage;
 pub mod vector;
 mod verdict;
@@ -44,18 +49,21 @@ use crate::base::reply::{Body, Reply};
 use crate::base::source::Source;
 use crate::config::ai::AiRoute;
 use crate::fetch::Fetcher;
-use call::{CacheOutcome, Call, CallRecord, Ending};
+use call::{Call, CallRecord, Ending};
+use budget::{Book, Budgets, Wallet};
+use caller::Caller;
 use catalog::{Catalog, Choice};
-use collapse::{Followed, InFlight, Joined};
+use collapse::InFlight;
 use error::AiError;
 use exact::ExactCache;
 use headers::{CacheMode, dress};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use paying::Funded;
 use plan::CachePlan;
 use prompt::{Operation, Prompt};
 use provider::Opened;
 use reach::Reached;
-use seam::{Lookup, SemanticLookup, Ticket};
+use seam::SemanticLookup;
 use settle::{Files, Settle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,10 +71,6 @@ use std::time::Duration;
 use stream::LiveStream;
 use verdict::Failure;
 
-/// How long a call waits for an identical one in all before it goes its own way: about as long as a provider may take.
-const COLLAPSE_WAIT: Duration = Duration::from_secs(60);
-/// How much of that may be spent waiting for the other call's client to read what it was sent.
-const COLLAPSE_CLIENT_WAIT: Duration = Duration::from_secs(5);
 /// Characters of the client's model name that are recorded.
 const MODEL_CHARS_MAX: usize = 128;
 
@@ -124,6 +128,8 @@ pub struct Context {
     pub options: Arc<AiRoute>,
     /// Whose call it is (API key, JWT subject …); answers are never shared between tenants.
     pub tenant: String,
+    /// Who calls, as far as models and money are concerned.
+    pub caller: Caller,
     /// The revision of the policy that decided.
     pub policy: String,
     /// The client's header fields.
@@ -136,6 +142,7 @@ pub struct Gateway {
     caches: BTreeMap<String, Arc<AnswerCache>>,
     fetcher: Fetcher,
     clock: Clock,
+    funds: Option<(Budgets, Arc<Book>)>,
 }
 
 /// Notes that the client left when it is dropped while the answer is still waited for.
@@ -163,6 +170,9 @@ struct Run<'a> {
     plan: CachePlan,
     record: Arc<CallRecord>,
     started: Duration,
+    wallet: Option<Wallet>,
+    /// An exhausted budget has turned the call to another tier.
+    turned: bool,
 }
 
 impl Gateway {
@@ -173,7 +183,7 @@ impl Gateway {
         fetcher: Fetcher,
         clock: Clock,
     ) -> Gateway {
-        Gateway { catalog, caches, fetcher, clock }
+        Gateway { catalog, caches, fetcher, clock, funds: None }
     }
 
     /// The models and tiers.
@@ -211,19 +221,19 @@ impl Gateway {
         context: &Context,
         (record, started): (&Arc<CallRecord>, Duration),
     ) -> Reply {
-        let options = &context.options;
+        let view = (&*context.options, &context.caller);
         match prompt.operation {
-            Operation::Models => return models::list(&self.catalog, options, prompt.dialect),
+            Operation::Models => return models::list(&self.catalog, view, prompt.dialect),
             Operation::Model => {
                 let asked = (prompt.facts.model.as_str(), prompt.dialect);
-                return models::one(&self.catalog, options, asked).unwrap_or_else(|e| e.reply(prompt.dialect));
+                return models::one(&self.catalog, view, asked).unwrap_or_else(|e| e.reply(prompt.dialect));
             }
             _ => {}
         }
         match self.prepare(prompt, directives, context, record) {
-            Ok((choice, plan)) => {
+            Ok((Funded { choice, wallet }, plan)) => {
                 let record = record.clone();
-                let run = Run { gateway: self, prompt, context, choice, plan, record, started };
+                let run = Run { gateway: self, prompt, context, choice, plan, record, started, wallet, turned: false };
                 if prompt.operation == Operation::CountTokens { run.count().await } else { run.answer().await }
             }
             Err(e) => e.reply(prompt.dialect),
@@ -236,16 +246,17 @@ impl Gateway {
         directives: &AiDirectives,
         context: &Context,
         record: &CallRecord,
-    ) -> Result<(Choice, CachePlan), AiError> {
+    ) -> Result<(Funded, CachePlan), AiError> {
         let script = directives.model.as_deref().or(directives.tier.as_deref());
         let choice = self.catalog.choose(&prompt.facts.model, script, &context.options)?;
+        let funded = self.funded(prompt, context, choice)?;
         let cache = context.options.cache.as_ref().and_then(|name| self.caches.get(name));
-        let plan = CachePlan::make(prompt, directives, context, &choice, cache)?;
+        let plan = CachePlan::make(prompt, directives, context, &funded.choice, cache)?;
         record.note(|c| {
-            c.target.clone_from(&choice.name);
+            c.target.clone_from(&funded.choice.name);
             (c.cache, c.cache_reason) = (plan.outcome, plan.reason);
         });
-        Ok((choice, plan))
+        Ok((funded, plan))
     }
 }
 
@@ -270,10 +281,19 @@ impl Run<'_> {
             Ok(reply) => return reply,
             Err(lead) => lead,
         };
+        let paying = match self.pay() {
+            Ok(paying) => paying,
+            Err(e) => {
+                if let Some(lead) = lead {
+                    lead.fail();
+                }
+                return dress(e.reply(self.prompt.dialect), &self.record.read(), None);
+            }
+        };
         match self.reach().await {
             Ok(reached) => {
                 let ticket = ticket.map(|t| (t, self.plan.filings.clone()));
-                self.deliver(reached, Files { exact: self.plan.place(), ticket, lead })
+                self.deliver(reached, Files { exact: self.plan.place(), ticket, lead, paying })
             }
             Err(failure) => {
                 if let Some(lead) = lead {
@@ -284,57 +304,9 @@ impl Run<'_> {
         }
     }
 
-    fn ask_exact(&self) -> Option<Reply> {
-        let (stored, age) = self.plan.exact_for_reading()?;
-        self.replay(&stored, CacheOutcome::Exact, age)
-    }
-
-    /// A semantic hit, or the ticket under which the coming answer is to be filed.
-    async fn ask_semantic(&mut self) -> Result<Reply, Option<Box<dyn Ticket>>> {
-        let Some((cache, query)) = self.plan.semantic.take() else { return Err(None) };
-        if self.plan.refresh {
-            let ticket = cache.ticket(&query).await;
-            return Err(ticket.map_err(|reason| self.record.note(|c| c.cache_reason = reason)).ok());
-        }
-        match cache.lookup(&query).await {
-            Lookup::Hit(hit) => {
-                let stored = self.stored_of(&hit);
-                self.record.note(|c| (c.score, c.entry) = (Some(hit.score), Some(hit.id)));
-                self.replay(&stored, CacheOutcome::Semantic, hit.age).ok_or(None)
-            }
-            Lookup::Miss(ticket) => Err(Some(ticket)),
-            Lookup::Bypass(reason) => {
-                self.record.note(|c| c.cache_reason = reason);
-                Err(None)
-            }
-        }
-    }
-
-    /// The answer of an identical call in flight, or the duty to produce it for the others.
-    async fn ask_flight(&self) -> Result<Reply, Option<collapse::Lead>> {
-        let Some((calls, key)) = &self.plan.collapse else { return Err(None) };
-        let elect = async {
-            loop {
-                match calls.join(*key) {
-                    Joined::Lead(lead) => return Err(Some(lead)),
-                    Joined::Follow(follow) => match follow.answer(COLLAPSE_CLIENT_WAIT).await {
-                        Followed::Answer(stored) => return Ok(stored),
-                        Followed::Left => {}
-                        Followed::Alone => return Err(None),
-                    },
-                }
-            }
-        };
-        match tokio::time::timeout(COLLAPSE_WAIT, elect).await {
-            Ok(Ok(stored)) => self.replay(&stored, CacheOutcome::Collapsed, Duration::ZERO).ok_or(None),
-            // The call before may have ended between the look-up and the election.
-            Ok(Err(lead)) => self.ask_exact().ok_or(lead),
-            Err(_) => Err(None),
-        }
-    }
-
     fn deliver(&self, reached: Reached, files: Files) -> Reply {
         let Reached { opened, model, tier, stand_in, asked } = reached;
+        let stand_in = stand_in || self.turned;
         self.record.note(|c| {
             (c.model, c.provider) = (Some(model.name.clone()), Some(model.provider.name.clone()));
             c.tier.clone_from(&tier);

@@ -50,6 +50,16 @@ impl Rate {
         })
     }
 
+    /// The most that so many tokens can cost, of whatever kind they turn out to be.
+    pub fn at_most(&self, input: u64, output: u64) -> Money {
+        let dearest_in =
+            [self.input, self.cache_read, self.cache_write, self.cache_write_1h, self.audio_input].into_iter().max();
+        let dearest_out = [self.output, self.reasoning, self.audio_output].into_iter().max();
+        let part = |tokens: u64, rate: Option<u64>| u128::from(tokens) * u128::from(rate.unwrap_or(0));
+        let pico = part(input, dearest_in).saturating_add(part(output, dearest_out));
+        Money { nano_usd: u64::try_from(pico.div_ceil(1000)).unwrap_or(u64::MAX) }
+    }
+
     /// The cost of these tokens, rounded once, to the nearest billionth of a dollar.
     pub fn cost(&self, u: &Usage) -> Money {
         let part = |tokens: u64, rate: u64| u128::from(tokens) * u128::from(rate);

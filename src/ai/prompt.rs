@@ -73,6 +73,11 @@ impl Operation {
         }
     }
 
+    /// Whether a provider bills it.
+    pub fn is_billed(self) -> bool {
+        !matches!(self, Operation::CountTokens | Operation::Models | Operation::Model)
+    }
+
     /// Whether it is a chat, in whichever dialect.
     pub fn is_chat(self) -> bool {
         matches!(self, Operation::Chat | Operation::Messages)
@@ -151,6 +156,11 @@ impl Prompt {
             edits.extend(ask_for_usage(text, self.stream_options_at.as_ref()));
         }
         if edits.is_empty() { self.body.clone() } else { splice(text, edits).into() }
+    }
+
+    /// The length of the body as received.
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
     }
 
     /// The chat messages; empty for other operations.

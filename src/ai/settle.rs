@@ -7,7 +7,9 @@ use super::dialect::Dialect;
 use super::exact::{ExactCache, Stored};
 use super::filings::Filings;
 use super::key::Key;
+use super::paying::Paying;
 use super::seam::{Answer, Ticket};
+use super::tokens;
 use super::usage::Usage;
 use crate::base::clock::Clock;
 use crate::base::units::Money;
@@ -16,7 +18,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where a complete answer is to be filed.
+/// Where a complete answer is to be filed, and what it is paid with.
 #[derive(Default)]
 pub struct Files {
     /// The exact cache, the key and the time to live.
@@ -25,6 +27,8 @@ pub struct Files {
     pub ticket: Option<(Box<dyn Ticket>, Filings)>,
     /// Those who wait for the same answer.
     pub lead: Option<Lead>,
+    /// The money reserved for it.
+    pub paying: Option<Paying>,
 }
 
 /// A call whose provider is answering. Dropped before its end, it says that the client left.
@@ -62,7 +66,8 @@ impl Settle {
     /// recorded.
     pub fn complete(mut self, usage: Option<Usage>, answer: Option<(&Value, Bytes)>) {
         let now = self.clock.elapsed();
-        let (usage, cost) = self.bill(usage);
+        let seen = answer.as_ref().map_or(0, |(_, body)| tokens::of_text(body.len()));
+        let (usage, cost) = self.bill(usage, seen);
         let files = std::mem::take(&mut self.files);
         let mut kept = false;
         if answer.is_none()
@@ -92,17 +97,18 @@ impl Settle {
         });
     }
 
-    /// The answer broke off. `usage` is what the provider had told until then: it bills broken answers, too.
-    pub fn fail(mut self, reason: &'static str, usage: Option<Usage>) {
+    /// The answer broke off. `usage` is what the provider had told until then: it bills broken answers, too. `seen` are
+    /// the events with something of the answer that came.
+    pub fn fail(mut self, reason: &'static str, (usage, seen): (Option<Usage>, u64)) {
         if let Some(lead) = self.files.lead.take() {
             lead.fail();
         }
-        self.end(Ending::Failed(reason), usage);
+        self.end(Ending::Failed(reason), usage, seen);
     }
 
-    /// The client left; `usage` as for `fail`.
-    pub fn leave(self, usage: Option<Usage>) {
-        self.end(Ending::ClientGone, usage);
+    /// The client left; `usage` and `seen` as for `fail`.
+    pub fn leave(mut self, (usage, seen): (Option<Usage>, u64)) {
+        self.end(Ending::ClientGone, usage, seen);
     }
 
     /// The provider's turn: those who wait for the same answer wait with us.
@@ -119,14 +125,18 @@ impl Settle {
         }
     }
 
-    fn end(&self, ending: Ending, usage: Option<Usage>) {
+    fn end(&mut self, ending: Ending, usage: Option<Usage>, seen: u64) {
         let took = self.clock.elapsed().saturating_sub(self.started);
-        let (usage, cost) = self.bill(usage);
+        let (usage, cost) = self.bill(usage, seen);
         self.record.note(|c| (c.usage, c.cost, c.took, c.ending) = (usage, cost, Some(took), ending));
     }
 
-    fn bill(&self, usage: Option<Usage>) -> (Option<Usage>, Option<Money>) {
+    /// `seen` are the output tokens that the answer was seen to have, for providers that do not tell.
+    fn bill(&mut self, usage: Option<Usage>, seen: u64) -> (Option<Usage>, Option<Money>) {
         let cost = usage.as_ref().zip(self.model.rate).map(|(u, rate)| rate.cost(u));
+        if let Some(paying) = self.files.paying.take() {
+            paying.settle(&self.model, cost, seen);
+        }
         (usage, cost)
     }
 }

@@ -43,6 +43,8 @@ struct Open {
     /// The client did not ask for the usage chunk that the gateway asked for.
     hide_usage: bool,
     bytes: usize,
+    /// Events with something of the answer: about as many as it has tokens.
+    events: u64,
 }
 
 /// From a provider's dialect to a client's. It holds no more of the stream than its state.
@@ -70,7 +72,7 @@ impl LiveStream {
         });
         settle.hands_over();
         let hide_usage = client == Dialect::Openai && !wanted.usage;
-        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0 };
+        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0, events: 0 };
         LiveStream { state: State::Open(Box::new(open)) }
     }
 }
@@ -126,9 +128,9 @@ impl LiveStream {
 
     fn fail(&mut self, reason: &'static str, tell: bool, out: &mut BytesMut) {
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Broken(reason)) {
-            let (usage, client) = (open.usage(), open.client);
+            let (told, client) = ((open.usage(), open.events), open.client);
             let Open { settle, .. } = *open;
-            settle.fail(reason, usage);
+            settle.fail(reason, told);
             if tell {
                 let message = format!("the provider's stream broke before the answer was complete: {reason}");
                 let error = client.own_error(StatusCode::BAD_GATEWAY, &message, "provider_stream_broken");
@@ -142,9 +144,9 @@ impl Drop for LiveStream {
     fn drop(&mut self) {
         // The client left. What the provider has counted until then, it bills.
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) {
-            let usage = open.usage();
+            let told = (open.usage(), open.events);
             let Open { settle, .. } = *open;
-            settle.leave(usage);
+            settle.leave(told);
         }
     }
 }
@@ -197,6 +199,7 @@ impl Open {
     /// Notes what the client is sent, and the moment of the first content.
     fn record(&mut self, chunk: &Value, bytes: usize) {
         let had_content = self.recorder.has_content();
+        self.events = self.events.saturating_add(1);
         self.recorder.add(chunk, bytes);
         if !had_content && self.recorder.has_content() {
             self.settle.first_content();

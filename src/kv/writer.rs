@@ -87,7 +87,9 @@ impl Writer {
             let fine = written.is_ok();
             self.report(written);
             // Whoever asked may have stopped waiting.
-            round.waiting.iter().for_each(|w| drop(w.try_send(fine)));
+            for waiting in &round.waiting {
+                let _ = waiting.try_send(fine);
+            }
             if let Some(done) = round.closing {
                 // The lock goes with the journal, before anybody is told.
                 drop(self);

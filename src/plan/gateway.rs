@@ -38,7 +38,11 @@ impl Making<'_> {
         };
         let caches = self.answer_caches();
         let (fetcher, clock) = (self.shared.fetcher.clone(), self.shared.clock.clone());
-        Some(Arc::new(Gateway::new(catalog, caches, fetcher, clock)))
+        let gateway = Gateway::new(catalog, caches, fetcher, clock);
+        Some(Arc::new(match self.budgets() {
+            Some((budgets, book)) => gateway.with_budgets(budgets, book),
+            None => gateway,
+        }))
     }
 
     fn prices(&mut self) -> PriceList {

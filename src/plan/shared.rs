@@ -4,6 +4,7 @@
 
 use super::{HttpStore, Plan};
 use crate::ai::AnswerCache;
+use crate::ai::budget::Book;
 use crate::ai::embed::Embedder;
 use crate::ai::semantic::SemanticCache;
 use crate::ai::vector::VectorStore;
@@ -13,6 +14,7 @@ use crate::bot::verify::DnsVerifier;
 use crate::cache::purge::Rule;
 use crate::cache::store::disk::DiskStore;
 use crate::fetch::Fetcher;
+use crate::limit::Limiter;
 use crate::observe::access_log::Log;
 use crate::observe::metrics::Metrics;
 use crate::upstream::pool::Pool;
@@ -193,6 +195,10 @@ pub struct Shared {
     pub logs: Kept<Option<Log>>,
     /// Forward-confirmed reverse DNS.
     pub dns: Kept<Arc<DnsVerifier>>,
+    /// What has been spent, by the folder that remembers it.
+    pub books: Kept<Arc<Book>>,
+    /// What clients have asked for, within their limits.
+    pub limiter: Arc<Limiter>,
     /// Leave to code answers while they are sent.
     pub coders: Arc<Semaphore>,
     /// Plans that were replaced; requests may still hold one.
@@ -203,6 +209,8 @@ impl Shared {
     /// Nothing kept yet.
     pub fn new(metrics: Arc<Metrics>, clock: Clock) -> Self {
         Shared {
+            limiter: Limiter::new(clock.clone()),
+            books: Kept::default(),
             metrics,
             clock,
             fetcher: Fetcher::new(),
@@ -237,6 +245,7 @@ impl Shared {
         self.pools.commit();
         self.logs.commit();
         self.dns.commit();
+        self.books.commit();
         // An HTTP cache cannot be given back (Pingora refers to it for ever): it is emptied, and used again when the
         // same configuration comes back, after purges that it did not see.
         let back = self.stores.commit();
@@ -263,6 +272,7 @@ impl Shared {
         self.pools.discard();
         self.logs.discard();
         self.dns.discard();
+        self.books.discard();
         self.stores.discard();
         self.stores.retired().into_iter().for_each(HttpStore::retire);
         self.disks.discard();
@@ -288,6 +298,7 @@ impl Shared {
         drop(self.embedders.release(unshared));
         drop(self.pools.release(unshared));
         drop(self.dns.release(unshared));
+        drop(self.books.release(unshared));
         drop(self.logs.release(|_| true));
     }
 

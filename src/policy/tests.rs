@@ -82,6 +82,7 @@ fn request(path: &str) -> RequestFacts {
         tls: true,
         http_version: "2",
         route: "app".into(),
+        key: Some(json!({ "name": "alice", "team": "web", "metadata": { "plan": "gold" } })),
         user: Some(json!({"sub": "u1", "plan": "enterprise"})),
         unit: "visitor".into(),
         oracle: Arc::new(Organs::default()),

@@ -9,6 +9,7 @@ pub mod early_hints;
 pub mod express;
 pub mod fail;
 pub mod interim;
+pub mod limits;
 pub mod log;
 pub mod policy;
 pub mod purge;

@@ -240,11 +240,12 @@ pub fn world_of(yaml: &str) -> World {
     let caches = BTreeMap::from([("prompts".to_owned(), Arc::new(cache))]);
     let gateway = Arc::new(Gateway::new(catalog, caches, Fetcher::new(), clock.clone()));
     let options =
-        AiRoute { tier: Some("cheap".into()), cache: Some("prompts".into()), fallback: Vec::new(), models: Vec::new() };
+        AiRoute { tier: Some("cheap".into()), cache: Some("prompts".into()), ..AiRoute::default() };
     let context = Context {
         route: "llm".into(),
         options: Arc::new(options),
         tenant: "t1".into(),
+        caller: Caller::default(),
         policy: "r1".into(),
         headers: HeaderMap::new(),
     };

@@ -1,9 +1,11 @@
 //! The `ai:` section (providers, models, tiers, caches of answers) and the `ai:` action of a route.
 
+mod budget;
 mod cache;
 mod model;
 mod provider;
 
+pub use budget::{Budget, BudgetKey, OnExhausted, Period, State, Unpriced};
 pub use cache::{AnswerCache, Exact};
 pub use model::{Model, Price, PriceList, Thinking};
 pub use provider::{Dialect, Provider, Timeouts};
@@ -33,6 +35,12 @@ pub struct Ai {
     /// Caches of model answers by name.
     #[serde(default)]
     pub caches: BTreeMap<String, AnswerCache>,
+    /// What calls may cost, by name; routes, keys and teams name them.
+    #[serde(default)]
+    pub budgets: BTreeMap<String, Budget>,
+    /// Where spending is remembered.
+    #[serde(default)]
+    pub state: State,
     /// Embedding models by name; `minilm` exists without being written here.
     #[serde(default)]
     pub embedders: BTreeMap<String, Embedder>,
@@ -52,6 +60,8 @@ impl Default for Ai {
             tiers: BTreeMap::new(),
             prices: None,
             caches: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            state: State::default(),
             embedders: BTreeMap::new(),
             vector_stores: BTreeMap::new(),
             max_body: max_body(),
@@ -75,6 +85,9 @@ pub struct AiRoute {
     /// Model and tier names that clients of this route may ask for; empty means all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Names from `ai.budgets` that every call of this route is paid from, beside those of its key and team.
+    #[serde(default)]
+    pub budgets: Vec<String>,
 }
 
 fn max_body() -> Size {

@@ -1,0 +1,103 @@
+//! Where money comes into a call: reserved before a model is asked, settled by what the provider bills.
+
+use super::Run;
+use super::budget::{Book, Budgets, Hold, Wallet, exhausted, instead};
+use super::call::CallRecord;
+use super::catalog::{Choice, Model};
+use super::error::AiError;
+use super::tokens::{self, Estimate};
+use super::{Context, Gateway, Prompt};
+use crate::base::units::Money;
+use std::sync::Arc;
+
+/// Money reserved for a call under way. Dropped while a model is being asked, it pays for the input: the provider has
+/// read it. Dropped otherwise, it costs nothing.
+pub struct Paying {
+    hold: Option<Hold>,
+    record: Arc<CallRecord>,
+    estimate: Estimate,
+    /// The input at the dearest model's price.
+    input: Money,
+}
+
+/// Who pays for a call, and what is asked then.
+pub(super) struct Funded {
+    pub(super) choice: Choice,
+    pub(super) wallet: Option<Wallet>,
+}
+
+impl Gateway {
+    /// With budgets that calls are paid from.
+    pub fn with_budgets(self, budgets: Budgets, book: Arc<Book>) -> Gateway {
+        Gateway { funds: Some((budgets, book)), ..self }
+    }
+
+    /// The budgets and their accounts.
+    pub fn funds(&self) -> Option<&(Budgets, Arc<Book>)> {
+        self.funds.as_ref()
+    }
+
+    /// What of a choice the caller may use and pay for. An exhausted budget may send the call to a cheaper tier.
+    pub(super) fn funded(&self, prompt: &Prompt, context: &Context, choice: Choice) -> Result<Funded, AiError> {
+        let caller = &context.caller;
+        let choice = caller.permitted(choice, &self.catalog)?;
+        let funds = self.funds.as_ref().filter(|_| prompt.operation.is_billed());
+        let Some((budgets, book)) = funds else { return Ok(Funded { choice, wallet: None }) };
+        let wallet = Wallet::of((budgets, book), &context.options.budgets, caller, &context.route)?;
+        if wallet.is_empty() {
+            return Ok(Funded { choice, wallet: None });
+        }
+        let choice = match wallet.cheaper() {
+            Some(purse) => instead(purse, (&self.catalog, caller), self.clock.unix_secs())?,
+            None => choice,
+        };
+        Ok(Funded { choice: wallet.countable(choice)?, wallet: Some(wallet) })
+    }
+}
+
+impl Run<'_> {
+    /// Reserves what the call may cost at most. A budget that has been exhausted meanwhile refuses the call, or turns it
+    /// to a cheaper tier; the answer of that is then none to keep under the question for another.
+    pub(super) fn pay(&mut self) -> Result<Option<Paying>, AiError> {
+        let Some(wallet) = self.wallet.take() else { return Ok(None) };
+        let estimate = tokens::reserve(self.prompt);
+        let hold = match wallet.reserve(&self.choice, &estimate, false) {
+            Ok(hold) => hold,
+            Err(budget) => {
+                let (catalog, now) = (&self.gateway.catalog, self.gateway.clock.unix_secs());
+                let cheaper = instead(&budget, (catalog, &self.context.caller), now)?;
+                let cheaper = wallet.countable(cheaper)?;
+                self.turned = cheaper.name != self.choice.name;
+                self.choice = cheaper;
+                wallet.reserve(&self.choice, &estimate, true).map_err(|b| exhausted(&b, now))?
+            }
+        };
+        let models = std::iter::once(&self.choice.first).chain(&self.choice.fallback).flat_map(|s| &s.models);
+        let input = models.filter_map(|m| m.rate).map(|r| r.at_most(estimate.input, 0)).max().unwrap_or_default();
+        let record = self.record.clone();
+        Ok(Some(Paying { hold: Some(hold), record, estimate, input }))
+    }
+}
+
+impl Paying {
+    /// The call has ended. Where its cost is not known because the provider did not tell, it is estimated: the input,
+    /// and as many output tokens as have been seen.
+    pub fn settle(mut self, model: &Model, cost: Option<Money>, seen: u64) {
+        let estimate = || model.rate.map(|r| r.at_most(self.estimate.input, seen)).unwrap_or_default();
+        let cost = cost.unwrap_or_else(estimate);
+        if let Some(hold) = self.hold.take() {
+            hold.settle(cost);
+        }
+    }
+}
+
+impl Drop for Paying {
+    fn drop(&mut self) {
+        let asking = || self.record.read().attempts.iter().any(|a| a.outcome == "client_gone");
+        if let Some(hold) = self.hold.take()
+            && asking()
+        {
+            hold.settle(self.input);
+        }
+    }
+}
