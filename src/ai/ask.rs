@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How long a call waits for an identical one in all before it goes its own way: about as long as a provider may take.
 const COLLAPSE_WAIT: Duration = Duration::from_secs(60);
 /// How much of that may be spent waiting for the other call's client to read what it was sent.
-const COLLAPSE_CLIENT_WAIT: Duration = Duration::from_secs(5);
+pub(super) const COLLAPSE_CLIENT_WAIT: Duration = Duration::from_secs(5);
 
 impl Run<'_> {
     pub(super) fn ask_exact(&self) -> Option<Reply> {

@@ -6,11 +6,15 @@ mod crossing;
 mod fallback;
 mod keys;
 mod leaving;
+mod paying;
 mod reading;
 mod streaming;
 mod verdicts;
 
 use super::seam::{Answer, Hit, Lookup, Query, SemanticLookup, Ticket};
+use super::ask::COLLAPSE_CLIENT_WAIT;
+use super::call::CacheOutcome;
+use super::collapse::{Followed, Joined};
 use super::*;
 use crate::config::ai::{Ai, Exact, PriceList};
 use crate::config::secret::Secret;
