@@ -61,21 +61,16 @@ pub fn encoder(coding: Coding, effort: Effort, body_bytes: Option<u64>) -> io::R
     };
     Ok(match coding {
         Coding::Gzip => {
-            Box::new(Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(setting.gzip_level))))
+            Box::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(setting.gzip_level)))
         }
         Coding::Br => {
-            let window = window_log(body_bytes, setting.brotli_window_log);
-            Box::new(Brotli(brotli::CompressorWriter::new(
-                Vec::new(),
-                BROTLI_BUFFER_BYTES,
-                setting.brotli_quality,
-                window,
-            )))
+            let (quality, window) = (setting.brotli_quality, window_log(body_bytes, setting.brotli_window_log));
+            Box::new(brotli::CompressorWriter::new(Vec::new(), BROTLI_BUFFER_BYTES, quality, window))
         }
         Coding::Zstd => {
             let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), setting.zstd_level)?;
             zstd.window_log(window_log(body_bytes, setting.zstd_window_log))?;
-            Box::new(Zstd(zstd))
+            Box::new(zstd)
         }
     })
 }
@@ -88,53 +83,53 @@ fn window_log(body_bytes: Option<u64>, largest: u32) -> u32 {
     needed.clamp(SMALLEST, largest)
 }
 
-struct Gzip(flate2::write::GzEncoder<Vec<u8>>);
-struct Brotli(brotli::CompressorWriter<Vec<u8>>);
-struct Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>);
-
-fn ready(out: &mut Vec<u8>) -> Bytes {
-    std::mem::take(out).into()
+/// A writer that codes into memory: what the three libraries have in common.
+trait Sink: Write + Send + Sync {
+    fn coded(&mut self) -> &mut Vec<u8>;
+    fn close(self) -> io::Result<Vec<u8>>;
 }
 
-impl Encoder for Gzip {
-    fn push(&mut self, data: &[u8], flush: bool) -> io::Result<Bytes> {
-        self.0.write_all(data)?;
-        if flush {
-            self.0.flush()?;
-        }
-        Ok(ready(self.0.get_mut()))
+impl Sink for flate2::write::GzEncoder<Vec<u8>> {
+    fn coded(&mut self) -> &mut Vec<u8> {
+        self.get_mut()
     }
 
-    fn finish(self: Box<Self>) -> io::Result<Bytes> {
-        Ok(self.0.finish()?.into())
+    fn close(self) -> io::Result<Vec<u8>> {
+        self.finish()
     }
 }
 
-impl Encoder for Brotli {
-    fn push(&mut self, data: &[u8], flush: bool) -> io::Result<Bytes> {
-        self.0.write_all(data)?;
-        if flush {
-            self.0.flush()?;
-        }
-        Ok(ready(self.0.get_mut()))
+impl Sink for brotli::CompressorWriter<Vec<u8>> {
+    fn coded(&mut self) -> &mut Vec<u8> {
+        self.get_mut()
     }
 
-    fn finish(self: Box<Self>) -> io::Result<Bytes> {
-        Ok(self.0.into_inner().into())
+    fn close(self) -> io::Result<Vec<u8>> {
+        Ok(self.into_inner())
     }
 }
 
-impl Encoder for Zstd {
+impl Sink for zstd::stream::write::Encoder<'static, Vec<u8>> {
+    fn coded(&mut self) -> &mut Vec<u8> {
+        self.get_mut()
+    }
+
+    fn close(self) -> io::Result<Vec<u8>> {
+        self.finish()
+    }
+}
+
+impl<S: Sink> Encoder for S {
     fn push(&mut self, data: &[u8], flush: bool) -> io::Result<Bytes> {
-        self.0.write_all(data)?;
+        self.write_all(data)?;
         if flush {
-            self.0.flush()?;
+            self.flush()?;
         }
-        Ok(ready(self.0.get_mut()))
+        Ok(std::mem::take(self.coded()).into())
     }
 
     fn finish(self: Box<Self>) -> io::Result<Bytes> {
-        Ok(self.0.finish()?.into())
+        Ok(self.close()?.into())
     }
 }
 
