@@ -21,8 +21,7 @@ use subtle::ConstantTimeEq;
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// What there is, beside `/healthz`.
-const PATHS: [&str; 7] =
-    ["/metrics", "/status", "/purge", "/reload", "/ai/budgets", "/ai/budgets/reset", "/ai/keys"];
+const PATHS: [&str; 7] = ["/metrics", "/status", "/purge", "/reload", "/ai/budgets", "/ai/budgets/reset", "/ai/keys"];
 
 /// Reloads; the error lists the faults.
 pub type ReloadFn = Box<dyn Fn() -> Result<(), String> + Send + Sync>;

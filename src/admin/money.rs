@@ -82,7 +82,9 @@ pub fn reset(edge: &Edge, body: &[u8]) -> Answer {
         .and_then(|v| Reset::deserialize(v).map_err(|e| e.to_string()));
     let asked = match asked {
         Ok(asked) => asked,
-        Err(e) => return refuse(StatusCode::BAD_REQUEST, format!("send {{\"budget\": \"name\"}}, maybe with a subject: {e}")),
+        Err(e) => {
+            return refuse(StatusCode::BAD_REQUEST, format!("send {{\"budget\": \"name\"}}, maybe with a subject: {e}"));
+        }
     };
     let found = funds(&plan).and_then(|(budgets, book)| Some((budgets.get(&asked.budget)?, book)));
     let Some((budget, book)) = found else {

@@ -31,7 +31,8 @@ impl Run<'_> {
     }
 
     fn estimate(&self) -> Reply {
-        let reply = Reply::json(StatusCode::OK, Source::Gateway, &json!({ "input_tokens": tokens::likely(self.prompt) }));
+        let reply =
+            Reply::json(StatusCode::OK, Source::Gateway, &json!({ "input_tokens": tokens::likely(self.prompt) }));
         dress(reply.because("estimate").with(ESTIMATED, "input_tokens"), &self.record.read(), None)
     }
 }

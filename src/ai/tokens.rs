@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn a_reservation_is_no_less_than_the_likely_count() {
-        for text in ["hi", "a longer question about nothing in particular", "中文字符也要计算", "{\"a\": [1, 2, 3]}"] {
+        for text in ["hi", "a longer question about nothing in particular", "中文字符也要计算", "{\"a\": [1, 2, 3]}"]
+        {
             let p = chat(&json!({ "model": "m", "messages": [{ "role": "user", "content": text }] }));
             assert!(reserve(&p).input >= likely(&p), "{text}");
         }

@@ -18,7 +18,12 @@ pub const FAMILIES: &[Family] = &[
     family(Gauge, "sluicegate_ai_semantic_lookups", "Semantic caches: hits, misses, stored", &["cache", "result"]),
     family(Gauge, "sluicegate_ai_semantic_bypasses", "Prompts that were not looked up", &["cache", "reason"]),
     family(Gauge, "sluicegate_ai_semantic_vetoes", "Near answers that a guard refused", &["cache", "guard"]),
-    family(Gauge, "sluicegate_ai_budget_spent_nano_usd", "Spent in this period, of all accounts, 1e-9 USD", &["budget"]),
+    family(
+        Gauge,
+        "sluicegate_ai_budget_spent_nano_usd",
+        "Spent in this period, of all accounts, 1e-9 USD",
+        &["budget"],
+    ),
     family(Gauge, "sluicegate_ai_budget_reserved_nano_usd", "Reserved for calls in flight, 1e-9 USD", &["budget"]),
     family(Gauge, "sluicegate_ai_budget_exhausted", "Accounts with nothing left", &["budget"]),
     family(Gauge, "sluicegate_ai_state_failing", "1 while spending cannot be written to disk", &[]),

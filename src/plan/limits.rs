@@ -103,11 +103,7 @@ fn tells(c: &Config, r: &Route, key: LimitKey) -> Result<(), &'static str> {
 
 fn quota(l: &RateLimit) -> Quota {
     Quota {
-        requests: l.rate.map(|r| Rate {
-            count: r.count,
-            period: r.period.0,
-            burst: l.burst.unwrap_or(r.count).max(1),
-        }),
+        requests: l.rate.map(|r| Rate { count: r.count, period: r.period.0, burst: l.burst.unwrap_or(r.count).max(1) }),
         tokens: l.tokens.map(|t| Rate { count: t.count, period: t.period.0, burst: t.count }),
         concurrency: l.concurrency,
     }

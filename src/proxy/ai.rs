@@ -3,11 +3,11 @@
 use super::ctx::Ctx;
 use super::{limits, policy, reply};
 use crate::ai::call::CallRecord;
+use crate::ai::caller::Caller;
 use crate::ai::dialect::Dialect;
 use crate::ai::error::AiError;
 use crate::ai::headers::CacheMode;
 use crate::ai::prompt::{self, Operation, Prompt};
-use crate::ai::caller::Caller;
 use crate::ai::{AiDirectives, Context, Gateway, tokens};
 use crate::auth::identity::Identity;
 use crate::base::ids;

@@ -51,8 +51,7 @@ fn take(edge: &Edge, ctx: &mut Ctx, route: &Route, which: impl Fn(LimitKey) -> b
 
 fn own(edge: &Edge, ctx: &mut Ctx, (kind, name): (&str, &Arc<str>), grant: &Grant) -> Result<(), Stop> {
     let rate = |n: u64| Rate { count: n, period: MINUTE, burst: n };
-    let quota =
-        Quota { requests: grant.rpm.map(rate), tokens: grant.tpm.map(rate), concurrency: grant.concurrency };
+    let quota = Quota { requests: grant.rpm.map(rate), tokens: grant.tpm.map(rate), concurrency: grant.concurrency };
     if quota == Quota::default() || ctx.background {
         return Ok(());
     }

@@ -28,6 +28,8 @@ mod harness;
 mod holes;
 mod holes_wire;
 mod keys;
+mod keys_api;
+mod keys_state;
 mod policy;
 mod proxy;
 mod purge;

@@ -11,10 +11,10 @@ mod reading;
 mod streaming;
 mod verdicts;
 
-use super::seam::{Answer, Hit, Lookup, Query, SemanticLookup, Ticket};
 use super::ask::COLLAPSE_CLIENT_WAIT;
 use super::call::CacheOutcome;
 use super::collapse::{Followed, Joined};
+use super::seam::{Answer, Hit, Lookup, Query, SemanticLookup, Ticket};
 use super::*;
 use crate::config::ai::{Ai, Exact, PriceList};
 use crate::config::secret::Secret;
@@ -243,8 +243,7 @@ pub fn world_of(yaml: &str) -> World {
     };
     let caches = BTreeMap::from([("prompts".to_owned(), Arc::new(cache))]);
     let gateway = Arc::new(Gateway::new(catalog, caches, Fetcher::new(), clock.clone()));
-    let options =
-        AiRoute { tier: Some("cheap".into()), cache: Some("prompts".into()), ..AiRoute::default() };
+    let options = AiRoute { tier: Some("cheap".into()), cache: Some("prompts".into()), ..AiRoute::default() };
     let context = Context {
         route: "llm".into(),
         options: Arc::new(options),

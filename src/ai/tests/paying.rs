@@ -23,8 +23,7 @@ impl Paid {
         let book = Book::new(Arc::new(Kv::memory()), world.clock.clone());
         let bare = Arc::try_unwrap(world.gateway).ok().unwrap();
         world.gateway = Arc::new(bare.with_budgets(budgets.clone(), book.clone()));
-        let options =
-            AiRoute { tier: Some("cheap".into()), budgets: vec!["b".into()], ..AiRoute::default() };
+        let options = AiRoute { tier: Some("cheap".into()), budgets: vec!["b".into()], ..AiRoute::default() };
         world.context.options = Arc::new(options);
         Paid { world, book, budgets }
     }
@@ -135,7 +134,11 @@ async fn a_call_that_fails_gives_its_reservation_back() {
 
 #[tokio::test]
 async fn a_stream_cut_by_its_client_is_paid_as_far_as_it_came() {
-    let chunk = |text: &str| format!("data: {{\"id\":\"c\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n");
+    let chunk = |text: &str| {
+        format!(
+            "data: {{\"id\":\"c\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+        )
+    };
     let (gone, mut left) = mpsc::unbounded_channel();
     let pieces = vec![format!("{SSE_HEAD}{}", chunked(&[&chunk("Hi"), &chunk(" there")]))];
     let p = Provider::start([Act::Hang(pieces, gone)]).await;

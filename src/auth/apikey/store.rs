@@ -150,7 +150,8 @@ impl Reading {
     }
 
     fn limits(&mut self, grant: &TeamRow, place: &str) {
-        for (key, value) in [("rpm", grant.rpm), ("tpm", grant.tpm), ("concurrency", grant.concurrency.map(u64::from))] {
+        for (key, value) in [("rpm", grant.rpm), ("tpm", grant.tpm), ("concurrency", grant.concurrency.map(u64::from))]
+        {
             if value == Some(0) {
                 self.fault(format!("{place}.{key}"), "at least 1; to switch a key off: disabled: true");
             }

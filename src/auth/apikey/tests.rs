@@ -35,7 +35,8 @@ fn later(clock: &Clock, secs: u64) -> String {
 #[test]
 fn a_key_is_found_wherever_the_usual_clients_put_it() {
     let (r, _) = rule(&format!("keys: {{ alice: {{ hash: '{}' }} }}", hash("slg-a")));
-    let all = [bearer("slg-a"), shown("x-api-key", "slg-a"), shown("x-goog-api-key", "slg-a"), shown("api-key", "slg-a")];
+    let all =
+        [bearer("slg-a"), shown("x-api-key", "slg-a"), shown("x-goog-api-key", "slg-a"), shown("api-key", "slg-a")];
     for headers in all {
         assert_eq!(&*r.verify(&headers).unwrap().name, "alice");
     }
@@ -125,7 +126,8 @@ fn faults_name_their_place_and_never_what_stands_there() {
         hash("e")
     );
     let all = faults(&yaml);
-    for place in ["keys.a.hash:", "keys.b.team:", "keys.b.rpm:", "keys.c.expires:", "keys.c.hash:", "keys.d.previous:"] {
+    for place in ["keys.a.hash:", "keys.b.team:", "keys.b.rpm:", "keys.c.expires:", "keys.c.hash:", "keys.d.previous:"]
+    {
         assert!(all.iter().any(|f| f.starts_with(place)), "{place} {all:?}");
     }
     assert!(!format!("{all:?}").contains(secret));
