@@ -83,7 +83,10 @@ pub fn reset(edge: &Edge, body: &[u8]) -> Answer {
     let asked = match asked {
         Ok(asked) => asked,
         Err(e) => {
-            return refuse(StatusCode::BAD_REQUEST, format!("send {{\"budget\": \"name\"}}, maybe with a subject: {e}"));
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                format!("send {{\"budget\": \"name\"}}, maybe with a subject: {e}"),
+            );
         }
     };
     let found = funds(&plan).and_then(|(budgets, book)| Some((budgets.get(&asked.budget)?, book)));

@@ -77,6 +77,7 @@ impl Making<'_> {
 
     /// Names of models, tiers and budgets in files of keys. Without a gateway there is nothing that they could name.
     pub(super) fn check_keys(&mut self, auth: &BTreeMap<String, Arc<Rule>>, gateway: Option<&Gateway>) {
+        self.check_names(auth);
         let Some(gateway) = gateway else { return };
         for (name, rule) in auth.iter().filter_map(|(n, r)| Some((n, r.keys()?))) {
             let mut found = Vec::new();
@@ -91,6 +92,29 @@ impl Making<'_> {
             let file = self.c.auth.get(name).and_then(|a| a.api_key.as_ref()).map_or("", |k| k.store.as_str());
             for fault in found.into_iter().take(FAULTS_MAX) {
                 self.fault(format!("auth.{name}.api_key.store"), format!("{file}: {fault}"));
+            }
+        }
+    }
+
+    /// A name stands for one key and one team everywhere: in caches, budgets, limits and logs.
+    fn check_names(&mut self, auth: &BTreeMap<String, Arc<Rule>>) {
+        let mut owners: BTreeMap<(&str, Arc<str>), &str> = BTreeMap::new();
+        for (name, rule) in auth.iter().filter_map(|(n, r)| Some((n, r.keys()?))) {
+            let Some(file) = self.c.auth.get(name).and_then(|a| a.api_key.as_ref()).map(|k| k.store.as_str()) else {
+                continue;
+            };
+            let teams = rule.keys().iter().filter_map(|k| k.team.as_ref()).map(|t| ("teams", t));
+            let keys = rule.keys().iter().map(|k| ("keys", &k.name));
+            let mut taken = Vec::new();
+            for (kind, of) in keys.chain(teams) {
+                let owner = *owners.entry((kind, Arc::clone(of))).or_insert(file);
+                if owner != file {
+                    taken.push(format!("{file}: {kind}.{of}: the name is taken by {owner}"));
+                }
+            }
+            taken.dedup();
+            for fault in taken.into_iter().take(FAULTS_MAX) {
+                self.fault(format!("auth.{name}.api_key.store"), fault);
             }
         }
     }

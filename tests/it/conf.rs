@@ -132,9 +132,19 @@ fn the_schema_is_json_and_describes_every_key() {
     let output = sluicegate(&["schema"]);
     assert!(output.status.success(), "{}", told(&output));
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
-    for section in
-        ["server", "listeners", "upstreams", "caches", "auth", "bots", "policy", "ai", "routes", "observability"]
-    {
+    for section in [
+        "server",
+        "listeners",
+        "upstreams",
+        "caches",
+        "auth",
+        "rate_limits",
+        "bots",
+        "policy",
+        "ai",
+        "routes",
+        "observability",
+    ] {
         assert!(schema["properties"][section]["description"].is_string(), "{section} has no description");
     }
     let shipped = std::fs::read_to_string(Path::new(ROOT).join("conf/schema.json")).expect("conf/schema.json");

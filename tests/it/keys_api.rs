@@ -116,6 +116,12 @@ async fn names_in_a_file_of_keys_that_mean_nothing_are_faults() {
     let llm = Llm::echo().await;
     let rows = [("alice", ", models: [smal]"), ("bob", ", tiers: [chaep]"), ("carol", ", budgets: [pokcet]")];
     let said = format!("{:#}", setup(&llm, &rows).try_start().await.err().unwrap());
+    let two = GATEWAY.replace("auth: {", "auth: { others: { api_key: { store: more.yaml } },");
+    let rows = keys(&[("alice", "")]);
+    let setup = Setup::new(&two).put("LLM", llm.url()).file("provider-key", "x").file("keys.yaml", &rows);
+    let other = format!("keys: {{ alice: {{ hash: \"{}\" }} }}", hash("another"));
+    let twice = format!("{:#}", setup.file("more.yaml", &other).try_start().await.err().unwrap());
+    assert!(twice.contains("keys.alice: the name is taken by"), "{twice}");
     for piece in ["keys.alice.models[0]", "did you mean \"small\"", "\"cheap\"", "keys.carol.budgets[0]", "\"pocket\""]
     {
         assert!(said.contains(piece), "{piece} in {said}");
@@ -213,7 +219,7 @@ routes:
         "\"user\" counts by users",
         "no rate limit \"nobody\"",
         "routes[1].ai.budgets[0]: \"mine\" is kept by virtual keys",
-        "routes[1].ai.budgets[1]: there is no budget \"yours\"",
+        "routes[1].ai.budgets[1]: no budget \"yours\"",
     ] {
         assert!(said.contains(piece), "{piece} in {said}");
     }
