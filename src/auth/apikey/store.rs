@@ -25,6 +25,9 @@ pub struct StoreFault {
     pub message: String,
 }
 
+/// A team's name and what it may.
+type Team = (Arc<str>, Arc<TeamRow>);
+
 /// What the reading has found so far.
 struct Reading {
     faults: Vec<StoreFault>,
@@ -76,7 +79,7 @@ impl Reading {
         if file.keys.len() > KEYS_MAX {
             return self.fault("keys".to_owned(), format!("at most {KEYS_MAX} keys"));
         }
-        let mut teams: HashMap<&str, (Arc<str>, Arc<TeamRow>)> = HashMap::new();
+        let mut teams: HashMap<&str, Team> = HashMap::new();
         for (name, team) in &file.teams {
             let place = format!("teams.{name}");
             self.name(name, &place);
@@ -94,7 +97,7 @@ impl Reading {
         }
     }
 
-    fn key(&mut self, name: &str, row: &KeyRow, (team, entry): (Option<(Arc<str>, Arc<TeamRow>)>, &ApiKey)) {
+    fn key(&mut self, name: &str, row: &KeyRow, (team, entry): (Option<Team>, &ApiKey)) {
         let place = format!("keys.{name}");
         let grant = row.grant();
         self.limits(&grant, &place);
