@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change is merged: formatting, lints, licences, unit and integration
-# tests, the official Python SDK, the demo's tour. Needs a Rust toolchain; the rest is fetched by setup.sh.
+# tests, the official SDKs, the demo's tour. Needs a Rust toolchain; the rest is fetched by setup.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec < /dev/null
@@ -29,15 +29,20 @@ deny() {
     "$bin" check bans licenses sources
 }
 
-# The official OpenAI and Anthropic SDKs in a virtual environment of their own, as pinned in tests/it/sdk/requirements.txt.
+# The official SDKs for Python and Node in an environment of their own, target/sdk, as pinned beside the sessions in
+# tests/it/sdk. Node itself comes from PyPI, too: Debian's is older than the SDKs ask for.
 sdk() {
-    local venv=target/sdk stamp=target/sdk/.requirements
-    if ! cmp -s tests/it/sdk/requirements.txt "$stamp"; then
+    local pins=tests/it/sdk venv=target/sdk node=target/sdk/node
+    if ! cat "$pins"/requirements.txt "$pins"/package{,-lock}.json | cmp -s - "$venv/.pins"; then
         python3 -m venv --clear "$venv"
-        "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/it/sdk/requirements.txt
-        cp tests/it/sdk/requirements.txt "$stamp"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins/requirements.txt"
+        mkdir -p "$node"
+        cp "$pins"/package{,-lock}.json "$node"
+        PATH=$PWD/$venv/bin:$PATH npm ci --prefix "$node" --no-audit --no-fund --ignore-scripts --loglevel=error
+        cat "$pins"/requirements.txt "$pins"/package{,-lock}.json > "$venv/.pins"
     fi
-    "$venv/bin/python" -c 'import anthropic, openai; print("openai", openai.__version__, "anthropic", anthropic.__version__)'
+    "$venv/bin/pip" --disable-pip-version-check list 2> /dev/null | grep -E '^(anthropic|google-genai|openai) '
+    PATH=$PWD/$venv/bin:$PATH npm ls --prefix "$node" --depth=0 --loglevel=error
 }
 
 tests() {
@@ -63,6 +68,6 @@ rm -f target/test.log
 step "format" cargo fmt --check
 step "lints" cargo clippy --locked --all-targets -- -D warnings
 step "licences, bans, sources" deny
-step "python sdk" sdk
+step "sdks" sdk
 step "demo tour" tour
 step "tests" tests

@@ -1,5 +1,6 @@
 //! What a gateway says about itself: `GET /status`, and gauges that are read when metrics are.
 
+use crate::ai::routing::board::Shown;
 use crate::cache::store::Store;
 use crate::cache::store::disk::DiskStats;
 use crate::plan::HttpStore;
@@ -59,7 +60,7 @@ pub fn status(edge: &Edge, last: &Last) -> Value {
         "routes": plan.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(),
         "http_caches": caches,
         "auth": auth,
-        "ai": { "saved": saved(edge), "answer_caches": answers(edge) },
+        "ai": { "saved": saved(edge), "answer_caches": answers(edge), "models": models(edge) },
     })
 }
 
@@ -102,6 +103,35 @@ fn answers(edge: &Edge) -> Value {
     Value::Object(all.collect())
 }
 
+/// How the models of the live configuration stand.
+fn models(edge: &Edge) -> Value {
+    let about = |s: Shown| {
+        json!({
+            "provider": s.provider, "model": s.model, "state": s.state, "in_flight": s.in_flight,
+            "rests_seconds": s.cooling.map(|(left, _)| left.as_secs_f64()), "reason": s.cooling.map(|(_, why)| why),
+            "first_content_ms": s.first_content.map(|d| d.as_secs_f64() * 1e3),
+        })
+    };
+    edge.shared.board.shown(edge.shared.clock.elapsed()).into_iter().map(about).collect()
+}
+
+fn model_gauges(edge: &Edge) {
+    let ai = &edge.shared.metrics.ai;
+    for g in [&ai.model_state, &ai.model_in_flight] {
+        g.reset();
+    }
+    for s in edge.shared.board.shown(edge.shared.clock.elapsed()) {
+        let state = match s.state {
+            "closed" => 0,
+            "half_open" => 1,
+            _ => 2,
+        };
+        let labels = [s.provider.as_str(), s.model.as_str()];
+        ai.model_state.with_label_values(&labels).set(state);
+        ai.model_in_flight.with_label_values(&labels).set(i64::from(s.in_flight));
+    }
+}
+
 /// Brings gauges up to date that nobody keeps while requests run.
 pub fn refresh_gauges(edge: &Edge) {
     let m = &edge.shared.metrics;
@@ -128,6 +158,7 @@ pub fn refresh_gauges(edge: &Edge) {
     }
     disk_gauges(edge);
     super::money::refresh_gauges(edge);
+    model_gauges(edge);
     for g in [&m.ai.semantic, &m.ai.semantic_bypasses, &m.ai.semantic_vetoes] {
         g.reset();
     }

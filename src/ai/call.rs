@@ -2,9 +2,11 @@
 //! for a stream it is complete when the body has ended. Whoever starts the call holds it from the beginning, so that a
 //! call that nobody waits for any more leaves its traces, too.
 
+use super::catalog::Model;
 use super::dialect::chat::Dropped;
 use super::prompt::Operation;
 use super::usage::Usage;
+use crate::base::clock::Clock;
 use crate::base::units::Money;
 use http::StatusCode;
 use std::sync::Mutex;
@@ -56,20 +58,57 @@ pub enum Ending {
     ClientGone,
 }
 
+/// Why a model was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Try {
+    /// It was its turn.
+    #[default]
+    Turn,
+    /// Once more, after a failure of its own.
+    Again,
+    /// Beside another that let itself be waited for.
+    Hedge,
+}
+
+impl Try {
+    /// The one spelling used in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Try::Turn => "turn",
+            Try::Again => "again",
+            Try::Hedge => "hedge",
+        }
+    }
+}
+
+/// What a provider counted for an answer that nobody got: it bills it all the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lost {
+    /// The model's configured name.
+    pub model: String,
+    /// The tokens.
+    pub usage: Usage,
+    /// What they cost; `None` where unknown.
+    pub cost: Option<Money>,
+}
+
 /// One try at one provider.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
+    /// Why it was made.
+    pub kind: Try,
     /// The model's configured name.
     pub model: String,
     /// Its provider.
     pub provider: String,
     /// The tier it was tried for.
     pub tier: Option<String>,
-    /// `ok`, or why the next was tried; `client_gone` when nobody waited for the outcome any more.
+    /// `ok`, or why the next was tried; `hedged` when another answered first, `client_gone` when nobody waited for the
+    /// outcome any more.
     pub outcome: &'static str,
     /// The provider's status, if it answered.
     pub status: Option<StatusCode>,
-    /// How long the provider asked us to stay away (`Retry-After`); told, not obeyed.
+    /// How long the provider asked us to stay away (`Retry-After` and its like).
     pub retry_after: Option<Duration>,
     /// Seconds until the outcome was known.
     pub seconds: f64,
@@ -109,6 +148,10 @@ pub struct Call {
     pub tier: Option<String>,
     /// Every try, in order.
     pub attempts: Vec<Attempt>,
+    /// Models that were passed over because they are left alone for a while, with their providers.
+    pub skipped: Vec<(String, String)>,
+    /// What was billed for answers that were not used; not part of `usage`.
+    pub lost: Vec<Lost>,
     /// What the caches did.
     pub cache: CacheOutcome,
     /// Why the caches, or the semantic one, took no part; empty otherwise.
@@ -157,10 +200,33 @@ impl CallRecord {
         });
     }
 
+    /// Notes what a provider counted for an answer that nobody got.
+    pub(super) fn lose(&self, model: &Model, usage: Option<Usage>) {
+        let Some(usage) = usage.filter(|u| *u != Usage::default()) else { return };
+        let cost = model.rate.map(|rate| rate.cost(&usage));
+        self.note(|c| c.lost.push(Lost { model: model.name.clone(), usage, cost }));
+    }
+
     pub(super) fn note(&self, change: impl FnOnce(&mut Call)) {
         match self.call.lock() {
             Ok(mut call) => change(&mut call),
             Err(poisoned) => change(&mut poisoned.into_inner()),
+        }
+    }
+}
+
+/// Notes that the client left when it is dropped while the answer is still waited for.
+pub(super) struct Watch<'a> {
+    pub(super) record: &'a CallRecord,
+    pub(super) clock: &'a Clock,
+    pub(super) started: Duration,
+    pub(super) waited_for: bool,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if self.waited_for {
+            self.record.client_left(self.clock.elapsed().saturating_sub(self.started));
         }
     }
 }

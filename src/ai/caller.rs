@@ -36,7 +36,7 @@ impl Caller {
         if self.is_free() {
             return Ok(choice);
         }
-        let permit = |stage: &mut Stage| stage.models.retain(|m| self.may_use(m, catalog));
+        let permit = |stage: &mut Stage| stage.retain(|m| self.may_use(m, catalog));
         permit(&mut choice.first);
         choice.fallback.iter_mut().for_each(permit);
         choice.fallback.retain(|s| !s.models.is_empty());

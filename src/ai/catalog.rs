@@ -1,14 +1,20 @@
 //! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
 
+pub use super::choice::{Choice, Stage};
+
+use super::compat::{Quirks, Variety};
 use super::dialect::Dialect;
 use super::error::AiError;
 use super::price::Rate;
+use super::prompt::Operation;
+use super::sign::Signer;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
-use crate::config::ai::{Ai, AiRoute, PriceList, Thinking};
+use crate::config::ai::{Ai, AiRoute, Hedge, PriceList, Strategy, Thinking, Tier};
 use crate::config::secret::Secret;
 use crate::fetch::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,6 +23,9 @@ pub const AUTO: &str = "auto";
 
 /// The limit on output tokens where the client sets none, the dialect needs one, and the configuration has none.
 const MAX_TOKENS: u64 = 8192;
+
+/// The largest weight of a model in a tier.
+const WEIGHT_MAX: u32 = 1_000_000;
 
 /// A provider, ready to be called.
 pub struct Provider {
@@ -28,9 +37,15 @@ pub struct Provider {
     pub endpoint: Endpoint,
     /// Header fields of every call, the key among them (marked sensitive).
     pub headers: HeaderMap,
+    /// What signs each call, where no key is sent.
+    pub signer: Option<Signer>,
     /// A digest of the base URL and the configured header fields, for cache keys: another deployment answers
     /// differently. The key is left out, so that changing it leaves the caches as they are.
     pub digest: String,
+    /// Whether a provider of OpenAI's chat completions takes Responses, too.
+    pub responses: bool,
+    /// How it differs from OpenAI's own.
+    pub variety: Variety,
 }
 
 /// A model, ready to be called.
@@ -47,6 +62,8 @@ pub struct Model {
     pub max_tokens: u64,
     /// How it is told to think.
     pub thinking: Thinking,
+    /// How many tokens its context holds, where known.
+    pub context_tokens: Option<u64>,
 }
 
 /// A model and what is spoken to it on behalf of one client.
@@ -60,8 +77,25 @@ pub struct Peer<'a> {
 
 impl Provider {
     /// What is spoken to this provider on behalf of a client of that dialect.
-    pub fn speaks(&self, _client: Dialect) -> Dialect {
-        self.dialect
+    pub fn speaks(&self, client: Dialect) -> Dialect {
+        match (self.dialect, client) {
+            (Dialect::Openai, Dialect::Completions) => client,
+            (Dialect::Openai, Dialect::Responses) if self.responses => client,
+            (own, _) => own,
+        }
+    }
+}
+
+impl Peer<'_> {
+    /// Where the operation goes, below the provider's base URL; `None` where the provider has no such thing.
+    pub fn path(&self, operation: Operation, stream: bool) -> Option<Cow<'static, str>> {
+        let path = self.dialect.wire().path(operation, &self.model.upstream, stream)?;
+        Some(self.model.provider.variety.path(path, &self.model.upstream))
+    }
+
+    /// What the server takes of a request in its dialect.
+    pub fn quirks(&self) -> Option<&Quirks> {
+        Some(&self.model.provider.variety.quirks).filter(|q| self.dialect == Dialect::Openai && !q.is_none())
     }
 }
 
@@ -85,45 +119,7 @@ pub struct Fault {
 #[derive(Default)]
 pub struct Catalog {
     models: BTreeMap<String, Arc<Model>>,
-    tiers: BTreeMap<String, Vec<Arc<Model>>>,
-}
-
-/// One step of a choice: models to try in order.
-#[derive(Clone)]
-pub struct Stage {
-    /// The tier they belong to, if any.
-    pub tier: Option<String>,
-    /// The models.
-    pub models: Vec<Arc<Model>>,
-}
-
-/// What was decided on: the chosen stage first, then the fallbacks.
-#[derive(Clone)]
-pub struct Choice {
-    /// The model's or tier's name.
-    pub name: String,
-    /// The chosen models.
-    pub first: Stage,
-    /// Fallback tiers, tried when all of the chosen models fail.
-    pub fallback: Vec<Stage>,
-}
-
-impl Choice {
-    /// The name with the models behind it, for cache keys: a tier with other models is another target.
-    pub fn fingerprint(&self) -> String {
-        let model = |m: &Arc<Model>| {
-            let Provider { name, digest, .. } = &*m.provider;
-            // What only a translation reads changes only the answers of providers that may need one.
-            let asked = match m.provider.dialect {
-                Dialect::Openai => String::new(),
-                Dialect::Gemini => "/gemini".to_owned(),
-                Dialect::Anthropic => format!("/anthropic/{}/{:?}", m.max_tokens, m.thinking),
-            };
-            format!("{:?}={:?}@{name:?}#{digest}{asked}", m.name, m.upstream)
-        };
-        let models: Vec<String> = self.first.models.iter().map(model).collect();
-        format!("{:?}:[{}]", self.name, models.join(","))
-    }
+    tiers: BTreeMap<String, Stage>,
 }
 
 impl Catalog {
@@ -151,11 +147,17 @@ impl Catalog {
                 faults.push(Fault { path: format!("{path}.price"), message });
             }
             if let Some(provider) = providers.get(&m.provider) {
-                faults.extend(anthropic_only(&path, m, provider.dialect));
+                if !provider.variety.names(&m.model) {
+                    let message =
+                        "a deployment's name has letters, digits, hyphens, points and low lines only".to_owned();
+                    faults.push(Fault { path: format!("{path}.model"), message });
+                }
+                faults.extend(model_faults(&path, m, provider.dialect));
                 let (max_tokens, thinking) = (m.max_tokens.unwrap_or(MAX_TOKENS), m.thinking.unwrap_or_default());
-                let (upstream, provider) = (m.model.clone(), provider.clone());
-                let model = Model { name: name.clone(), upstream, provider, rate, max_tokens, thinking };
-                catalog.models.insert(name.clone(), Arc::new(model));
+                let (name, upstream, provider) = (name.clone(), m.model.clone(), provider.clone());
+                let context_tokens = m.context_tokens;
+                let model = Model { name, upstream, provider, rate, max_tokens, thinking, context_tokens };
+                catalog.models.insert(model.name.clone(), Arc::new(model));
             } else if !ai.providers.contains_key(&m.provider) {
                 let path = format!("{path}.provider");
                 faults.push(Fault { path, message: unknown("provider", &m.provider, ai.providers.keys()) });
@@ -166,18 +168,30 @@ impl Catalog {
     }
 
     fn compile_tiers(&mut self, ai: &Ai, faults: &mut Vec<Fault>) {
-        for (name, list) in &ai.tiers {
-            let path = format!("ai.tiers.{name}");
-            if list.is_empty() || name == AUTO {
+        for (name, tier) in &ai.tiers {
+            let (path, members) = (format!("ai.tiers.{name}"), tier.members());
+            if members.is_empty() || name == AUTO {
                 let message = "a tier has a name other than \"auto\" and at least one model".to_owned();
                 faults.push(Fault { path: path.clone(), message });
             }
-            for (i, model) in list.iter().enumerate().filter(|(_, m)| !ai.models.contains_key(*m)) {
-                let message = unknown("model", model, ai.models.keys());
-                faults.push(Fault { path: format!("{path}[{i}]"), message });
+            let mut stage = Stage { strategy: tier.strategy(), hedge: tier.hedge(), ..Stage::default() };
+            stage.tier = Some(name.clone());
+            let inside = if matches!(tier, Tier::List(_)) { "" } else { ".models" };
+            for (i, (model, weight)) in members.into_iter().enumerate() {
+                let place = || format!("{path}{inside}[{i}]");
+                if !(1..=WEIGHT_MAX).contains(&weight) {
+                    faults.push(Fault { path: place(), message: format!("a weight is 1 to {WEIGHT_MAX}") });
+                }
+                if !ai.models.contains_key(model) {
+                    let message = unknown("model", model, ai.models.keys());
+                    faults.push(Fault { path: place(), message });
+                }
+                if let Some(model) = self.models.get(model) {
+                    stage.models.push(model.clone());
+                    stage.weights.push(weight);
+                }
             }
-            let models = list.iter().filter_map(|m| self.models.get(m).cloned()).collect();
-            self.tiers.insert(name.clone(), models);
+            self.tiers.insert(name.clone(), stage);
         }
     }
 
@@ -244,15 +258,13 @@ impl Catalog {
 
     /// A tier's models, in its order; none where there is no such tier.
     pub fn tier(&self, name: &str) -> &[Arc<Model>] {
-        self.tiers.get(name).map_or(&[], Vec::as_slice)
+        self.tiers.get(name).map_or(&[], |stage| &stage.models)
     }
 
     /// A model or a tier as one step of a choice.
     pub fn stage(&self, name: &str) -> Option<Stage> {
-        if let Some(models) = self.tiers.get(name) {
-            return Some(Stage { tier: Some(name.to_owned()), models: models.clone() });
-        }
-        self.models.get(name).map(|m| Stage { tier: None, models: vec![m.clone()] })
+        let alone = |m: &Arc<Model>| Stage { models: vec![m.clone()], weights: vec![1], ..Stage::default() };
+        self.tiers.get(name).cloned().or_else(|| self.models.get(name).map(alone))
     }
 
     /// Names that clients of the route may use.
@@ -273,21 +285,22 @@ impl Catalog {
     }
 }
 
-/// Faults in the keys of a model that mean something to one dialect only.
-fn anthropic_only(path: &str, m: &crate::config::ai::Model, dialect: Dialect) -> Vec<Fault> {
+/// Faults in the keys of a model that have bounds, or mean something to one dialect only.
+fn model_faults(path: &str, m: &crate::config::ai::Model, dialect: Dialect) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut fault = |key: &str, message: &str| {
         faults.push(Fault { path: format!("{path}.{key}"), message: message.to_owned() });
     };
-    if m.max_tokens == Some(0) {
-        fault("max_tokens", "at least 1");
-    }
-    if dialect != Dialect::Anthropic {
-        for (key, set) in [("max_tokens", m.max_tokens.is_some()), ("thinking", m.thinking.is_some())] {
-            if set {
-                fault(key, "means something for providers of the dialect anthropic only");
-            }
+    for (key, set) in [("max_tokens", m.max_tokens), ("context_tokens", m.context_tokens)] {
+        if set == Some(0) {
+            fault(key, "at least 1");
         }
+    }
+    if m.max_tokens.is_some() && dialect != Dialect::Anthropic {
+        fault("max_tokens", "means something for providers of the dialect anthropic only");
+    }
+    if m.thinking.is_some() && !matches!(dialect, Dialect::Anthropic | Dialect::Bedrock) {
+        fault("thinking", "means something for providers of the dialects anthropic and bedrock only");
     }
     faults
 }
@@ -301,14 +314,25 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         let field = HeaderName::from_bytes(field.as_bytes()).map_err(|_| bad("name"))?;
         headers.insert(field, HeaderValue::from_str(value).map_err(|_| bad("value"))?);
     }
-    let digest = digest(&url, &headers);
+    let variety = Variety::compile(p).map_err(|f| fault(&f.path, f.message))?;
+    let digest = digest(&url, &headers, &variety);
     let dialect = Dialect::from(p.dialect);
     if let Some(key) = key {
-        let (field, value) = dialect.wire().credential(key);
+        let (field, value) = variety.credential(key).unwrap_or_else(|| dialect.wire().credential(key));
         let mut value = HeaderValue::from_str(&value)
             .map_err(|_| fault("api_key", "the key has characters that no header may carry".to_owned()))?;
         value.set_sensitive(true);
         headers.insert(field, value);
+    }
+    let signer = p.aws.as_ref().map(Signer::of).transpose();
+    let signer = signer.map_err(|(key, message)| fault(&format!("aws.{key}"), message))?;
+    match (dialect, signer.is_some(), p.api_key.is_some()) {
+        (Dialect::Bedrock, true, true) => return Err(fault("api_key", "leave it out where `aws` is set".to_owned())),
+        (Dialect::Bedrock, false, false) => {
+            return Err(fault("aws", "the dialect bedrock wants credentials here, or an `api_key`".to_owned()));
+        }
+        (Dialect::Bedrock, ..) | (_, false, _) => {}
+        _ => return Err(fault("aws", "means something for the dialect bedrock only".to_owned())),
     }
     let t = &p.timeouts;
     let (connect, first_byte, between_bytes) = (t.connect.0, t.first_byte.0, t.between_bytes.0);
@@ -316,15 +340,21 @@ fn compile_provider(name: &str, p: &crate::config::ai::Provider, key: Option<&Se
         return Err(fault("timeouts", "a time limit must be longer than 0".to_owned()));
     }
     let endpoint = Endpoint { url, connect, first_byte, between_bytes };
-    Ok(Provider { name: name.to_owned(), dialect, endpoint, headers, digest })
+    if p.responses && dialect != Dialect::Openai {
+        return Err(fault("responses", "means something for providers of the dialect openai only".to_owned()));
+    }
+    Ok(Provider { name: name.to_owned(), dialect, responses: p.responses, endpoint, headers, signer, digest, variety })
 }
 
-fn digest(url: &BaseUrl, headers: &HeaderMap) -> String {
+fn digest(url: &BaseUrl, headers: &HeaderMap, variety: &Variety) -> String {
     let (scheme, authority) = (if url.tls { "https" } else { "http" }, url.authority());
     let mut parts = vec![scheme.as_bytes(), authority.as_bytes(), url.path.as_bytes()];
     let mut fields: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())).collect();
     fields.sort_unstable();
     parts.extend(fields.into_iter().flat_map(|(n, v)| [n.as_bytes(), v]));
+    // A plain provider has none, so that its answers on disk stay found.
+    let told = variety.told();
+    parts.extend(Some(told.as_bytes()).filter(|t| !t.is_empty()));
     hex(&sha256_parts(parts))
 }
 

@@ -1,7 +1,8 @@
-//! `POST /v1/messages/count_tokens`: the count of a provider that has such an endpoint, else an estimate that says so.
+//! `POST /v1/messages/count_tokens` and Gemini's `:countTokens`: the count of a provider that has such an endpoint, else an estimate that says so.
 
 use super::catalog::Model;
 use super::prompt::Operation;
+use super::routing::cause::Cause;
 use super::settle::Files;
 use super::verdict::Failure;
 use super::{Run, dress, tokens};
@@ -19,20 +20,20 @@ impl Run<'_> {
     pub(super) async fn count(self) -> Reply {
         let models = self.choice.first.models.iter();
         let own = |m: &Arc<Model>| m.peer(self.prompt.dialect).dialect.wire();
-        let counts = models.filter(|m| own(m).path(Operation::CountTokens, "", false).is_some()).count();
+        let counts = models.filter(|m| own(m).path(self.prompt.operation, "", false).is_some()).count();
         if counts == 0 {
             return self.estimate();
         }
         match self.reach().await {
             Ok(reached) => self.deliver(reached, Files::default()),
-            Err(Failure { next: true, .. }) => self.estimate(),
+            Err(Failure { cause, .. }) if cause != Cause::Request => self.estimate(),
             Err(failure) => self.give_up(failure),
         }
     }
 
     fn estimate(&self) -> Reply {
-        let reply =
-            Reply::json(StatusCode::OK, Source::Gateway, &json!({ "input_tokens": tokens::likely(self.prompt) }));
-        dress(reply.because("estimate").with(ESTIMATED, "input_tokens"), &self.record.read(), None)
+        let member = if self.prompt.operation == Operation::CountContents { "totalTokens" } else { "input_tokens" };
+        let reply = Reply::json(StatusCode::OK, Source::Gateway, &json!({ member: tokens::likely(self.prompt) }));
+        dress(reply.because("estimate").with(ESTIMATED, member), &self.record.read(), None)
     }
 }

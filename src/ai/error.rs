@@ -6,6 +6,7 @@ use crate::base::reply::Reply;
 use crate::base::source::Source;
 use http::{Method, StatusCode};
 use serde_json::json;
+use std::time::Duration;
 
 /// What the client libraries of OpenAI and Anthropic heed before they try again by themselves.
 const SHOULD_RETRY: http::HeaderName = http::HeaderName::from_static("x-should-retry");
@@ -34,7 +35,7 @@ pub enum AiError {
     NoModel(String),
     /// A path that is no endpoint.
     #[error(
-        "no AI endpoint at {0}; there are /chat/completions, /messages, /messages/count_tokens, /embeddings and /models under this route"
+        "no AI endpoint at {0}; there are /chat/completions, /completions, /responses, /messages, /messages/count_tokens, /embeddings, /models and /models/{{model}}:generateContent, :streamGenerateContent and :countTokens under this route"
     )]
     NoEndpoint(String),
     /// The right path with the wrong method.
@@ -63,6 +64,16 @@ pub enum AiError {
         /// The reason of the last failure.
         reason: &'static str,
     },
+    /// Every model that may answer is left alone for a while.
+    #[error("{message}")]
+    Resting {
+        /// What was asked for.
+        message: String,
+        /// How long until the first may be asked again.
+        wait: Duration,
+        /// Whether its provider asked for the pause.
+        limited: bool,
+    },
 }
 
 impl AiError {
@@ -80,6 +91,7 @@ impl AiError {
             AiError::NoEndpoint(_) => "no_endpoint",
             AiError::Method { .. } => "method_not_allowed",
             AiError::Refused { reason, .. } | AiError::Provider { reason, .. } => reason,
+            AiError::Resting { .. } => "models_resting",
         }
     }
 
@@ -93,6 +105,8 @@ impl AiError {
             AiError::Refused { status, .. } => *status,
             AiError::Provider { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,
             AiError::Provider { .. } => StatusCode::BAD_GATEWAY,
+            AiError::Resting { limited: true, .. } => StatusCode::TOO_MANY_REQUESTS,
+            AiError::Resting { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -111,6 +125,10 @@ impl AiError {
             AiError::Method { allowed } => reply.with(http::header::ALLOW, allowed.as_str()),
             // A budget does not fill up while a client library waits.
             AiError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => reply.with(SHOULD_RETRY, "false"),
+            AiError::Resting { wait, .. } => {
+                let seconds = wait.as_millis().div_ceil(1000).max(1);
+                reply.with(http::header::RETRY_AFTER, &seconds.to_string())
+            }
             _ => reply,
         }
     }

@@ -40,11 +40,16 @@ pub struct Facts {
 
 /// The facts of a request for embeddings.
 pub fn embeddings(fields: &Map<String, Value>) -> Result<Facts, AiError> {
+    texts(fields, "input")
+}
+
+/// The facts of a request whose member of this name holds texts, or tokens.
+pub fn texts(fields: &Map<String, Value>, member: &str) -> Result<Facts, AiError> {
     let model = model_name(fields)?;
-    let texts: Vec<&str> = match fields.get("input") {
+    let texts: Vec<&str> = match fields.get(member) {
         Some(Value::String(s)) => vec![s],
         Some(Value::Array(all)) if !all.is_empty() => all.iter().filter_map(Value::as_str).collect(),
-        _ => return Err(missing("input", "a string or a list of strings or tokens")),
+        _ => return Err(missing(member, "a string or a list of strings or tokens")),
     };
     let chars = texts.iter().map(|t| t.chars().count()).sum();
     let mut text = String::new();
@@ -128,12 +133,15 @@ pub fn text_of(content: Option<&Value>) -> (String, usize) {
 /// The text of a text part.
 pub fn part_text(part: &Value) -> Option<&str> {
     match part.get("type").and_then(Value::as_str) {
-        Some("text") => part.get("text").and_then(Value::as_str),
+        Some("input_text" | "output_text") => part.get("text").and_then(Value::as_str),
+        // Gemini's parts have no type.
+        Some("text") | None if part.get("thought").is_none() => part.get("text").and_then(Value::as_str),
         _ => None,
     }
 }
 
-fn model_name(fields: &Map<String, Value>) -> Result<String, AiError> {
+/// The model's name.
+pub fn model_name(fields: &Map<String, Value>) -> Result<String, AiError> {
     match fields.get("model") {
         Some(Value::String(s)) if !s.is_empty() => Ok(s.clone()),
         _ => Err(missing("model", "a model or tier name, or \"auto\"")),

@@ -8,13 +8,69 @@ use std::ops::Range;
 /// The members of a JSON object with the place of each value in the text.
 pub fn members(object: &str) -> Result<Vec<(String, Range<usize>)>, serde_json::Error> {
     let Members(all) = serde_json::from_str(object)?;
-    // A borrowed RawValue points into the text it was read from, so its place is a difference of addresses.
-    let base = object.as_ptr() as usize;
-    let place = |raw: &RawValue| {
-        let start = (raw.get().as_ptr() as usize).saturating_sub(base);
-        start..start + raw.get().len()
-    };
-    Ok(all.into_iter().map(|(key, raw)| (key, place(raw))).collect())
+    Ok(all.into_iter().map(|(key, raw)| (key, place(object, raw))).collect())
+}
+
+/// A member of a JSON object with the places of its name and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name, its escapes decoded.
+    pub name: String,
+    /// The name's place, the quotes included.
+    pub key: Range<usize>,
+    /// The value's place.
+    pub value: Range<usize>,
+}
+
+/// The members of a JSON object with the place of each name and value in the text.
+pub fn spelt(object: &str) -> Result<Vec<Member>, serde_json::Error> {
+    let mut out: Vec<Member> = Vec::new();
+    for (name, value) in members(object)? {
+        // Between the end of the member before and this value stand a comma or brace, the name and a colon.
+        let from = out.last().map_or(0, |m| m.value.end);
+        let between = object.get(from..value.start).unwrap_or_default();
+        let (start, end) = (between.find('"').unwrap_or_default(), between.rfind('"').unwrap_or_default());
+        out.push(Member { name, key: from + start..from + end + 1, value });
+    }
+    Ok(out)
+}
+
+/// The edits that take members out of an object, with the commas that belong to them.
+pub fn without(members: &[Member], names: &[&str]) -> Vec<Edit> {
+    let goes = |m: &Member| names.contains(&m.name.as_str());
+    let mut out = Vec::new();
+    let mut kept: Option<&Member> = None;
+    let mut rest = members.iter().peekable();
+    while let Some(m) = rest.next() {
+        if !goes(m) {
+            kept = Some(m);
+            continue;
+        }
+        let mut last = m;
+        while let Some(next) = rest.next_if(|n| goes(n)) {
+            last = next;
+        }
+        let span = match (rest.peek(), kept) {
+            (Some(next), _) => m.key.start..next.key.start,
+            (None, Some(before)) => before.value.end..last.value.end,
+            (None, None) => m.key.start..last.value.end,
+        };
+        out.push(Edit { span, text: String::new() });
+    }
+    out
+}
+
+/// The places of a JSON list's elements in the text.
+pub fn elements(list: &str) -> Result<Vec<Range<usize>>, serde_json::Error> {
+    let all: Vec<&RawValue> = serde_json::from_str(list)?;
+    Ok(all.into_iter().map(|raw| place(list, raw)).collect())
+}
+
+/// Where a part of the text stands: a borrowed RawValue points into the text it was read from, so its place is a
+/// difference of addresses.
+fn place(text: &str, raw: &RawValue) -> Range<usize> {
+    let start = (raw.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+    start..start + raw.get().len()
 }
 
 struct Members<'a>(Vec<(String, &'a RawValue)>);

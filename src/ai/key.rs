@@ -40,15 +40,17 @@ pub fn exact(prompt: &Prompt, scope: &Scope<'_>) -> Key {
 
 /// The partition of the semantic cache: everything that changes the answer except the text of the last user message.
 pub fn partition(prompt: &Prompt, scope: &Scope<'_>) -> Key {
-    let blank = match prompt.messages().split_last() {
-        Some((last, earlier)) => {
+    let conversation = prompt.dialect.wire().conversation();
+    let blank = match (prompt.conversation(), prompt.messages().split_last()) {
+        (_, Some((last, earlier))) => {
             let mut all: Vec<Value> = earlier.to_vec();
             all.push(without_text(last));
             Value::Array(all)
         }
-        None => Value::Null,
+        (Some(Value::String(_)), None) => Value::from(""),
+        _ => Value::Null,
     };
-    let fields = telling(prompt).map(|(k, v)| (k, if k == "messages" { &blank } else { v }));
+    let fields = telling(prompt).map(|(k, v)| (k, if k == conversation { &blank } else { v }));
     let mut text = String::with_capacity(1024);
     canon::object(fields, &mut text);
     digest("semantic", prompt, scope, &text)
@@ -58,7 +60,9 @@ pub fn partition(prompt: &Prompt, scope: &Scope<'_>) -> Key {
 fn without_text(message: &Value) -> Value {
     let Value::Object(fields) = message else { return message.clone() };
     let mut out: Map<String, Value> = fields.clone();
-    match out.get_mut("content") {
+    // Gemini's contents have parts in the place of a content.
+    let content = if out.contains_key("parts") { "parts" } else { "content" };
+    match out.get_mut(content) {
         Some(Value::String(s)) => s.clear(),
         Some(Value::Array(parts)) => {
             for part in parts.iter_mut().filter(|p| part_text(p).is_some()) {

@@ -9,14 +9,18 @@ pub mod call;
 pub mod caller;
 mod canon;
 pub mod catalog;
+pub mod choice;
 pub mod collapse;
+mod compat;
 mod count;
 pub mod dialect;
 pub mod embed;
 pub mod error;
+mod eventstream;
 pub mod exact;
 pub mod facts;
 pub mod filings;
+mod framing;
 pub mod headers;
 mod json;
 mod key;
@@ -28,9 +32,11 @@ mod provider;
 mod reach;
 mod record;
 mod replay;
+pub mod routing;
 pub mod seam;
 pub mod semantic;
 mod settle;
+mod sign;
 mod sse;
 mod stream;
 pub mod tokens;
@@ -39,6 +45,7 @@ pub mod vector;
 mod verdict;
 
 mod hit;
+mod peek;
 mod plan;
 
 #[cfg(test)]
@@ -47,10 +54,10 @@ mod tests;
 use crate::base::clock::Clock;
 use crate::base::reply::{Body, Reply};
 use crate::base::source::Source;
-use crate::config::ai::AiRoute;
+use crate::config::ai::{Ai, AiRoute};
 use crate::fetch::Fetcher;
 use budget::{Book, Budgets, Wallet};
-use call::{Call, CallRecord, Ending};
+use call::{Call, CallRecord, Ending, Watch};
 use caller::Caller;
 use catalog::{Catalog, Choice};
 use collapse::InFlight;
@@ -63,6 +70,8 @@ use plan::CachePlan;
 use prompt::{Operation, Prompt};
 use provider::Opened;
 use reach::Reached;
+use routing::Routing;
+use routing::board::Board;
 use seam::SemanticLookup;
 use settle::{Files, Settle};
 use std::collections::BTreeMap;
@@ -142,23 +151,8 @@ pub struct Gateway {
     caches: BTreeMap<String, Arc<AnswerCache>>,
     fetcher: Fetcher,
     clock: Clock,
+    routing: Routing,
     funds: Option<(Budgets, Arc<Book>)>,
-}
-
-/// Notes that the client left when it is dropped while the answer is still waited for.
-struct Watch<'a> {
-    record: &'a CallRecord,
-    clock: &'a Clock,
-    started: Duration,
-    waited_for: bool,
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if self.waited_for {
-            self.record.client_left(self.clock.elapsed().saturating_sub(self.started));
-        }
-    }
 }
 
 /// One call under way.
@@ -183,7 +177,14 @@ impl Gateway {
         fetcher: Fetcher,
         clock: Clock,
     ) -> Gateway {
-        Gateway { catalog, caches, fetcher, clock, funds: None }
+        let routing = Routing::alone(&catalog, clock.clone());
+        Gateway { catalog, caches, fetcher, clock, routing, funds: None }
+    }
+
+    /// The same with the section's rules, on a board that others share.
+    pub fn on_board(mut self, board: &Arc<Board>, ai: &Ai) -> Gateway {
+        self.routing = Routing::new(&self.catalog, board.clone(), ai, self.clock.clone());
+        self
     }
 
     /// The models and tiers.
@@ -234,7 +235,7 @@ impl Gateway {
             Ok((Funded { choice, wallet }, plan)) => {
                 let record = record.clone();
                 let run = Run { gateway: self, prompt, context, choice, plan, record, started, wallet, turned: false };
-                if prompt.operation == Operation::CountTokens { run.count().await } else { run.answer().await }
+                if prompt.operation.is_count() { run.count().await } else { run.answer().await }
             }
             Err(e) => e.reply(prompt.dialect),
         }
@@ -305,7 +306,7 @@ impl Run<'_> {
     }
 
     fn deliver(&self, reached: Reached, files: Files) -> Reply {
-        let Reached { opened, model, tier, stand_in, asked } = reached;
+        let Reached { opened, model, tier, stand_in, asked, pass } = reached;
         let stand_in = stand_in || self.turned;
         self.record.note(|c| {
             (c.model, c.provider) = (Some(model.name.clone()), Some(model.provider.name.clone()));
@@ -314,7 +315,8 @@ impl Run<'_> {
         let (record, clock, started) = (self.record.clone(), self.gateway.clock.clone(), self.started);
         let spoken = self.prompt.dialect;
         let provider = model.provider.speaks(spoken);
-        let settle = Settle { record, files, model, dialect: spoken, tier, stand_in, clock, started, asked };
+        let pass = Some(pass);
+        let settle = Settle { record, files, model, dialect: spoken, tier, stand_in, clock, started, asked, pass };
         let mut reply = Reply::new(StatusCode::OK, Source::Provider).because(self.reason());
         let facts = &self.prompt.facts;
         match opened {
@@ -329,7 +331,8 @@ impl Run<'_> {
                 self.record.note(|c| c.dropped = dropped);
                 reply.headers = headers;
                 let wanted = dialect::Wanted { created: self.gateway.clock.unix_secs(), usage: facts.wants_usage };
-                reply.body = Body::Stream(Box::new(LiveStream::new(*live, settle, provider, wanted)));
+                let watch = self.gateway.routing.streaming(&self.context.options);
+                reply.body = Body::Stream(Box::new(LiveStream::new(*live, settle, provider, (wanted, watch))));
             }
         }
         set_media_type(&mut reply, facts.stream);

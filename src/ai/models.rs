@@ -15,10 +15,11 @@ pub fn list(catalog: &Catalog, (route, caller): (&AiRoute, &Caller), dialect: Di
     let data: Vec<Value> = names(catalog, route, caller).map(|name| entry(catalog, name, dialect)).collect();
     let id = |entry: Option<&Value>| entry.and_then(|e| e.get("id")).cloned().unwrap_or_default();
     let list = match dialect {
-        Dialect::Openai | Dialect::Gemini => json!({ "object": "list", "data": data }),
+        Dialect::Gemini => json!({ "models": data }),
         Dialect::Anthropic => {
             json!({ "first_id": id(data.first()), "last_id": id(data.last()), "has_more": false, "data": data })
         }
+        _ => json!({ "object": "list", "data": data }),
     };
     Reply::json(StatusCode::OK, Source::Gateway, &list).because("models")
 }
@@ -40,8 +41,19 @@ fn names<'a>(catalog: &'a Catalog, route: &'a AiRoute, caller: &'a Caller) -> im
 
 /// When a name was configured is not known: the date is the first there is.
 fn entry(catalog: &Catalog, name: &str, dialect: Dialect) -> Value {
-    if dialect == Dialect::Anthropic {
-        return json!({ "type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z" });
+    match dialect {
+        Dialect::Anthropic => {
+            return json!({ "type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z" });
+        }
+        Dialect::Gemini => {
+            let methods = ["generateContent", "streamGenerateContent", "countTokens"];
+            return json!({
+                "name": format!("models/{name}"),
+                "displayName": name,
+                "supportedGenerationMethods": methods,
+            });
+        }
+        _ => {}
     }
     let owner = catalog.models().find(|m| m.name == name).map(|m| m.provider.name.as_str());
     json!({ "id": name, "object": "model", "created": 0, "owned_by": owner.unwrap_or("sluicegate") })

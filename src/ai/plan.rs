@@ -8,7 +8,7 @@ use super::exact::{ExactCache, Stored};
 use super::filings::Filings;
 use super::headers::{CacheMode, ClientWish};
 use super::key::{self, Key, Scope};
-use super::prompt::{Operation, Prompt};
+use super::prompt::Prompt;
 use super::provider;
 use super::seam::{Query, SemanticLookup, unfit};
 use super::{AiDirectives, AnswerCache, Context, Semantic};
@@ -47,8 +47,11 @@ impl CachePlan {
     ) -> Result<CachePlan, AiError> {
         let wish = ClientWish::read(&context.headers)?;
         let Some(cache) = cache else { return Ok(CachePlan::bypass("no_cache")) };
-        if prompt.operation == Operation::CountTokens {
+        if prompt.operation.is_count() {
             return Ok(CachePlan::bypass("count_tokens"));
+        }
+        if prompt.dialect.wire().is_stateful(&prompt.fields) {
+            return Ok(CachePlan::bypass("stateful"));
         }
         let script = directives.cache.unwrap_or(CacheMode::Semantic);
         let client = wish.at_most.unwrap_or(CacheMode::Semantic);

@@ -1,23 +1,28 @@
 //! One try at one provider: the request as the provider wants it, and what of the answer can be used.
 
-use super::catalog::{Model, Peer};
-use super::dialect::chat::Dropped;
-use super::dialect::{self, Seen, Target, Wanted, anthropic, openai_chat};
+use super::call::CallRecord;
+use super::catalog::{Model, Peer, Provider};
+use super::dialect::chat::{Dropped, Fields};
+use super::dialect::{self, Identity, Target, Wanted, anthropic, openai_chat};
+use super::framing::Framing;
+use super::peek;
 use super::prompt::{Operation, Prompt};
-use super::sse::{Frame, Parser};
+use super::sse::Frame;
 use super::usage::Usage;
-use super::verdict::{Failure, broken, error_in_success, garbage, refused, returned, unreachable, unsupported};
-use crate::fetch::{Fetched, Fetcher};
+use super::verdict::{Failure, error_in_success, garbage, refused, returned, unreachable, unsupported};
+use crate::config::ai::Streaming;
+use crate::fetch::{Endpoint, FetchError, Fetched, Fetcher};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The largest complete answer.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
-/// Events held back at most while waiting to see whether a stream starts with an error.
-const PEEK_FRAMES_MAX: usize = 8;
+/// The field in which AWS names a request, and the longest name that is taken over.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const REQUEST_ID_CHARS_MAX: usize = 64;
 
 /// Request fields of the client that reach the provider. Never its credentials, and nothing that selects an account
 /// (`openai-organization`, `openai-project`): the key is the gateway's.
@@ -59,6 +64,10 @@ pub struct Asking<'a> {
     pub client: &'a HeaderMap,
     /// Seconds since 1970.
     pub now: u64,
+    /// How a stream's start is watched.
+    pub watch: Streaming,
+    /// Where it is noted what a provider counted for an answer that nobody gets.
+    pub record: &'a CallRecord,
 }
 
 impl Asking<'_> {
@@ -71,12 +80,20 @@ impl Asking<'_> {
 pub struct Live {
     /// Frames already read, in order.
     pub peeked: Vec<Frame>,
+    /// What the answer is called where the provider gives it no name.
+    pub identity: Identity,
     fetched: Fetched,
-    parser: Parser,
+    framing: Framing,
     ended: bool,
 }
 
 impl Live {
+    /// A stream of which nothing was read.
+    pub(super) fn new(model: &Model, fetched: Fetched) -> Live {
+        let (identity, framing) = (identity(model, &fetched.headers), Framing::of(&media_type(&fetched.headers)));
+        Live { peeked: Vec::new(), identity, fetched, framing, ended: false }
+    }
+
     /// The next frames; `None` at the provider's clean end.
     pub async fn frames(&mut self) -> Result<Option<Vec<Frame>>, &'static str> {
         if !self.peeked.is_empty() {
@@ -86,10 +103,10 @@ impl Live {
             return Ok(None);
         }
         match self.fetched.chunk().await {
-            Ok(Some(bytes)) => self.parser.push(&bytes).map(Some).map_err(|_| "event_too_large"),
+            Ok(Some(bytes)) => self.framing.push(&bytes).map(Some),
             Ok(None) => {
                 self.ended = true;
-                Ok(Some(self.parser.finish().into_iter().collect()))
+                Ok(Some(self.framing.finish()?.into_iter().collect()))
             }
             Err(e) => Err(e.as_str()),
         }
@@ -111,7 +128,8 @@ pub async fn ask(fetcher: &Fetcher, model: &Model, asking: &Asking<'_>) -> Resul
     let prompt = asking.prompt;
     let peer = model.peer(prompt.dialect);
     let (path, body, dropped) = order(peer, prompt)?;
-    let headers = request_headers(peer, asking);
+    let mut headers = request_headers(peer, asking);
+    sign(model, &path, (&mut headers, &body), asking.now)?;
     let sent = fetcher.send(&model.provider.endpoint, Method::POST, &path, headers, body).await;
     let fetched = sent.map_err(|e| unreachable(model, &e))?;
     if !fetched.status.is_success() {
@@ -119,7 +137,11 @@ pub async fn ask(fetcher: &Fetcher, model: &Model, asking: &Asking<'_>) -> Resul
     }
     let kind = media_type(&fetched.headers);
     match (prompt.facts.stream, kind.as_str()) {
-        (true, "text/event-stream") => open_stream(peer, fetched, dropped).await,
+        (true, kind) if kind == peer.dialect.wire().stream_type() => {
+            let headers = returned(&fetched.headers);
+            let live = peek::open(peer, asking, Live::new(model, fetched)).await?;
+            Ok(Opened::Live { headers, live: Box::new(live), dropped })
+        }
         (stream, "application/json") => {
             let opened = open_whole(peer, asking, fetched, dropped).await?;
             if stream { as_stream(model, prompt, opened) } else { Ok(opened) }
@@ -128,35 +150,70 @@ pub async fn ask(fetcher: &Fetcher, model: &Model, asking: &Asking<'_>) -> Resul
     }
 }
 
+/// Signs what is about to be sent, where the provider wants it.
+fn sign(model: &Model, path: &str, (headers, body): (&mut HeaderMap, &Bytes), now: u64) -> Result<(), Failure> {
+    let Provider { signer: Some(signer), endpoint: Endpoint { url, .. }, .. } = &*model.provider else { return Ok(()) };
+    let now = UNIX_EPOCH + Duration::from_secs(now);
+    let signed = signer.sign((url, &format!("{}{path}", url.path)), headers, body, now);
+    signed.map_err(|e| unreachable(model, &FetchError::Request(e.to_string())))
+}
+
+/// What an answer is called where the provider gives it no name: by the id that its header has, else by a new one.
+fn identity(model: &Model, headers: &HeaderMap) -> Identity {
+    let told = headers.get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(|id| id.len() <= REQUEST_ID_CHARS_MAX);
+    let id = told.map_or_else(|| format!("msg_{}", uuid::Uuid::new_v4().simple()), str::to_owned);
+    Identity { id, model: model.name.clone() }
+}
+
 /// Where and what to send. Within one dialect these are the client's bytes with the model's name replaced.
 fn order(peer: Peer<'_>, prompt: &Prompt) -> Result<(Cow<'static, str>, Bytes, Dropped), Failure> {
     let model = peer.model;
-    let Some(path) = peer.dialect.wire().path(prompt.operation, &model.upstream, prompt.facts.stream) else {
+    let Some(path) = peer.path(prompt.operation, prompt.facts.stream) else {
         let operation = prompt.operation.as_str();
         let message = format!("the provider {:?} has no endpoint for {operation}", model.provider.name);
         return Err(unsupported(message, None));
     };
-    if peer.dialect == prompt.dialect {
-        return Ok((path, prompt.body_for(&model.upstream), Dropped::default()));
-    }
-    let (body, dropped) = translated(peer, prompt)?;
-    Ok((path, body.to_string().into(), dropped))
+    let (body, dropped) = if peer.dialect == prompt.dialect {
+        (prompt.body_for(&model.upstream), not_taken(peer, &prompt.fields))
+    } else {
+        let (body, dropped) = translated(peer, prompt)?;
+        (body.to_string().into(), dropped)
+    };
+    let Some(quirks) = peer.quirks() else { return Ok((path, body, dropped)) };
+    let fitted = std::str::from_utf8(&body).map(|text| quirks.fit(text));
+    let body = match fitted {
+        Ok(Cow::Owned(text)) => text.into(),
+        _ => body,
+    };
+    Ok((path, body, dropped))
 }
 
 /// The request in the provider's dialect.
 fn translated(peer: Peer<'_>, prompt: &Prompt) -> Result<(Value, Dropped), Failure> {
     let model = peer.model;
     let target = Target { model: &model.upstream, max_tokens: model.max_tokens, thinking: model.thinking };
-    dialect::request((prompt.dialect, peer.dialect), &prompt.fields, &target)
-        .map_err(|e| unsupported(format!("{} {}", e.param, e.message), Some(&e.param)))
+    let (body, mut dropped) = dialect::request((prompt.dialect, peer.dialect), &prompt.fields, &target)
+        .map_err(|e| unsupported(format!("{} {}", e.param, e.message), Some(&e.param)))?;
+    if let Some(fields) = body.as_object() {
+        dropped.extend(&not_taken(peer, fields));
+    }
+    Ok((body, dropped))
+}
+
+/// What the server does not take of a request in its own dialect.
+fn not_taken(peer: Peer<'_>, fields: &Fields) -> Dropped {
+    peer.quirks().map(|q| q.dropped(fields)).unwrap_or_default()
 }
 
 /// What a translation for this model leaves out of the request: the same as when its stored answer was made, as
 /// everything in the request is part of the key.
 pub fn dropped(model: &Model, prompt: &Prompt) -> Dropped {
     let peer = model.peer(prompt.dialect);
-    if prompt.dialect == peer.dialect || !prompt.operation.is_chat() {
+    if !prompt.operation.is_chat() {
         return Dropped::default();
+    }
+    if prompt.dialect == peer.dialect {
+        return not_taken(peer, &prompt.fields);
     }
     translated(peer, prompt).map_or_else(|_| Dropped::default(), |(_, dropped)| dropped)
 }
@@ -191,7 +248,7 @@ fn request_headers(peer: Peer<'_>, asking: &Asking<'_>) -> HeaderMap {
         }
     }
     wire.required(&mut out);
-    let accept = if stream { "text/event-stream" } else { "application/json" };
+    let accept = if stream { wire.stream_type() } else { "application/json" };
     out.insert(header::ACCEPT, HeaderValue::from_static(accept));
     out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -215,9 +272,9 @@ async fn open_whole(
     mut dropped: Dropped,
 ) -> Result<Opened, Failure> {
     let (model, wire) = (peer.model, peer.dialect.wire());
-    let headers = returned(&fetched.headers);
+    let (headers, identity) = (returned(&fetched.headers), identity(model, &fetched.headers));
     let body = fetched.bytes(ANSWER_BYTES_MAX).await.map_err(|e| unreachable(model, &e))?;
-    let Ok(json) = serde_json::from_slice::<Value>(&body) else {
+    let Ok(mut json) = serde_json::from_slice::<Value>(&body) else {
         return Err(garbage(model, "a body that is not JSON"));
     };
     if json.get("error").is_some_and(|e| !e.is_null()) {
@@ -228,6 +285,7 @@ async fn open_whole(
     let fits = match prompt.operation {
         Operation::Embeddings => json.get("data").is_some_and(Value::is_array),
         Operation::CountTokens => json.get("input_tokens").is_some_and(Value::is_u64),
+        Operation::CountContents => json.get("totalTokens").is_some_and(Value::is_u64),
         _ => wire.is_answer(&json),
     };
     if !fits {
@@ -237,6 +295,7 @@ async fn open_whole(
     if peer.dialect == prompt.dialect {
         return Ok(Opened::Whole { headers, body, json, usage, dropped });
     }
+    wire.name(&mut json, &identity);
     let told = dialect::answer((peer.dialect, prompt.dialect), &json, asking.wanted(), &mut dropped);
     let json = told.map_err(|_| no_answer())?;
     Ok(Opened::Whole { headers, body: json.to_string().into(), json, usage, dropped })
@@ -248,37 +307,4 @@ fn as_stream(model: &Model, prompt: &Prompt, opened: Opened) -> Result<Opened, F
     let text = prompt.dialect.wire().replay(&json, prompt.facts.wants_usage);
     let body = text.ok_or_else(|| garbage(model, "JSON that is no answer to this request"))?.into();
     Ok(Opened::Whole { headers, body, json, usage, dropped })
-}
-
-/// Looks at a stream's first events: an error before any content is a failure like any other, and the next model
-/// can still be tried.
-async fn open_stream(peer: Peer<'_>, fetched: Fetched, dropped: Dropped) -> Result<Opened, Failure> {
-    let model = peer.model;
-    let headers = returned(&fetched.headers);
-    let mut live = Live { peeked: Vec::new(), fetched, parser: Parser::default(), ended: false };
-    let mut seen: Vec<Frame> = Vec::new();
-    let mut begun = false;
-    while !begun && seen.len() < PEEK_FRAMES_MAX {
-        let more = live.frames().await.map_err(|reason| broken(model, reason))?;
-        let Some(frames) = more else { return Err(broken(model, "cut")) };
-        for frame in &frames {
-            // What comes after the first content is the running stream's business, whatever it is.
-            begun = begun || begins(peer, frame)?;
-        }
-        seen.extend(frames);
-    }
-    live.peeked = seen;
-    Ok(Opened::Live { headers, live: Box::new(live), dropped })
-}
-
-/// Whether a frame carries content. An error, a malformed event or an empty stream is a failure.
-fn begins(peer: Peer<'_>, frame: &Frame) -> Result<bool, Failure> {
-    let (model, wire) = (peer.model, peer.dialect.wire());
-    match wire.look(frame) {
-        Seen::Blank => Ok(false),
-        Seen::Data(chunk) => Ok(wire.begins(&chunk)),
-        Seen::End(_) => Err(garbage(model, "an empty stream")),
-        Seen::Error(chunk) => Err(error_in_success(peer, &chunk)),
-        Seen::Garbage => Err(garbage(model, "an event that is not JSON")),
-    }
 }

@@ -5,6 +5,8 @@ use super::usage::Usage;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+/// What a chat's answer calls itself.
+const CHAT: &str = "chat.completion";
 /// Choices and parallel tool calls that are followed; more is no sane answer.
 const CHOICES_MAX: usize = 128;
 const ITEMS_MAX: u64 = 1024;
@@ -18,6 +20,8 @@ struct Choice {
 
 /// An answer in the making.
 pub struct Recorder {
+    /// The answer's name for itself; a completion has texts where a chat has messages.
+    object: &'static str,
     top: Map<String, Value>,
     choices: BTreeMap<u64, Choice>,
     usage: Option<Value>,
@@ -30,6 +34,7 @@ impl Recorder {
     /// A recorder that gives up recording (but not following) after `bytes_max` of chunks.
     pub fn new(bytes_max: usize) -> Self {
         Recorder {
+            object: CHAT,
             top: Map::new(),
             choices: BTreeMap::new(),
             usage: None,
@@ -37,6 +42,11 @@ impl Recorder {
             whole: true,
             content: false,
         }
+    }
+
+    /// The same for a stream of legacy completions.
+    pub fn of_completions(bytes_max: usize) -> Self {
+        Recorder { object: "text_completion", ..Recorder::new(bytes_max) }
     }
 
     fn add_choice(&mut self, choice: &Value) {
@@ -60,7 +70,9 @@ impl Recorder {
                         self.whole &= merge_member(&mut into.message, k, v);
                     }
                 }
-                _ => self.whole &= merge_member(&mut into.rest, key, value),
+                // Lists that grow; what else stands there is told anew each time, such as Azure's filter results.
+                "logprobs" => self.whole &= merge_member(&mut into.rest, key, value),
+                _ => drop(into.rest.insert(key.clone(), value.clone())),
             }
         }
     }
@@ -104,12 +116,14 @@ impl Record for Recorder {
         if !self.whole || !self.finished() {
             return None;
         }
-        let mut out = self.top;
-        out.insert("object".to_owned(), "chat.completion".into());
+        let (object, mut out) = (self.object, self.top);
+        out.insert("object".to_owned(), self.object.into());
         let choices = self.choices.into_iter().map(|(index, c)| {
             let mut choice = c.rest;
             choice.insert("index".to_owned(), index.into());
-            choice.insert("message".to_owned(), Value::Object(without_gaps(c.message)));
+            if object == CHAT {
+                choice.insert("message".to_owned(), Value::Object(without_gaps(c.message)));
+            }
             choice.insert("finish_reason".to_owned(), c.finish_reason.unwrap_or(Value::Null));
             Value::Object(choice)
         });
@@ -121,11 +135,12 @@ impl Record for Recorder {
     }
 }
 
-/// Whether a choice of a chunk carries more than a role: text, tool calls, reasoning, or the end.
+/// Whether a choice of a chunk carries more than a role: text (a completion's stands beside the delta), tool calls, reasoning, or the end.
 pub fn has_content(choice: &Map<String, Value>) -> bool {
     let delta = choice.get("delta").and_then(Value::as_object);
     let says = delta.is_some_and(|d| d.iter().any(|(k, v)| k != "role" && !is_empty(v)));
-    says || choice.get("finish_reason").is_some_and(|v| !v.is_null())
+    let text = choice.get("text").is_some_and(|t| !is_empty(t));
+    says || text || choice.get("finish_reason").is_some_and(|v| !v.is_null())
 }
 
 fn is_empty(v: &Value) -> bool {

@@ -42,7 +42,8 @@ pub trait SemanticLookup: Send + Sync {
 pub fn unfit(prompt: &Prompt) -> Option<&'static str> {
     let messages = prompt.messages();
     let last_role = messages.last().and_then(|m| m.get("role")).and_then(Value::as_str);
-    if last_role != Some("user") {
+    let one_text = prompt.conversation().is_some_and(Value::is_string);
+    if last_role != Some("user") && !one_text {
         return Some("last_role_not_user");
     }
     if messages.iter().any(uses_tools) {
@@ -64,7 +65,18 @@ pub fn unfit(prompt: &Prompt) -> Option<&'static str> {
 fn uses_tools(message: &Value) -> bool {
     let role = message.get("role").and_then(Value::as_str);
     let called = ["tool_calls", "function_call"].iter().any(|k| message.get(k).is_some_and(|v| !v.is_null()));
-    called || matches!(role, Some("tool" | "function")) || blocks_of_tools(message)
+    // Items of OpenAI's Responses other than what is said and thought are calls and what they returned.
+    let kind = message.get("type").and_then(Value::as_str);
+    let an_item = kind.is_some_and(|k| k != "message" && k != "reasoning");
+    let an_item = an_item || parts_of_tools(message);
+    called || an_item || matches!(role, Some("tool" | "function")) || blocks_of_tools(message)
+}
+
+/// Gemini's calls and responses, in either of its spellings.
+fn parts_of_tools(message: &Value) -> bool {
+    let parts = message.get("parts").and_then(Value::as_array);
+    let mut names = parts.into_iter().flatten().filter_map(Value::as_object).flat_map(|p| p.keys());
+    names.any(|n| matches!(n.as_str(), "functionCall" | "function_call" | "functionResponse" | "function_response"))
 }
 
 /// Anthropic's `tool_use`, `tool_result`, `server_tool_use`, `web_search_tool_result` and whatever is like them.

@@ -8,6 +8,8 @@ use super::exact::{ExactCache, Stored};
 use super::filings::Filings;
 use super::key::Key;
 use super::paying::Paying;
+use super::routing::board::Pass;
+use super::routing::breaker::Went;
 use super::seam::{Answer, Ticket};
 use super::tokens;
 use super::usage::Usage;
@@ -51,6 +53,8 @@ pub struct Settle {
     pub started: Duration,
     /// When the provider was asked, on that clock.
     pub asked: Duration,
+    /// Where the model's health is kept.
+    pub pass: Option<Pass>,
 }
 
 impl Settle {
@@ -65,6 +69,7 @@ impl Settle {
     /// The answer is complete; `answer` is the whole JSON in the client's dialect, where it could be
     /// recorded.
     pub fn complete(mut self, usage: Option<Usage>, answer: Option<(&Value, Bytes)>) {
+        self.went(Went::Well);
         let now = self.clock.elapsed();
         let seen = answer.as_ref().map_or(0, |(_, body)| tokens::of_text(body.len()));
         let (usage, cost) = self.bill(usage, seen);
@@ -100,14 +105,16 @@ impl Settle {
     /// The answer broke off. `usage` is what the provider had told until then: it bills broken answers, too. `seen` are
     /// the events with something of the answer that came.
     pub fn fail(mut self, reason: &'static str, (usage, seen): (Option<Usage>, u64)) {
+        self.went(Went::Badly);
         if let Some(lead) = self.files.lead.take() {
             lead.fail();
         }
         self.end(Ending::Failed(reason), usage, seen);
     }
 
-    /// The client left; `usage` and `seen` as for `fail`.
+    /// The client left; `usage` and `seen` as for `fail`. The model answered as far as it was let.
     pub fn leave(mut self, (usage, seen): (Option<Usage>, u64)) {
+        self.went(Went::Well);
         self.end(Ending::ClientGone, usage, seen);
     }
 
@@ -122,6 +129,12 @@ impl Settle {
     pub fn hands_over(&self) {
         if let Some(lead) = &self.files.lead {
             lead.hands_over();
+        }
+    }
+
+    fn went(&mut self, went: Went) {
+        if let Some(pass) = self.pass.take() {
+            pass.report(went);
         }
     }
 

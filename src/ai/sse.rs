@@ -107,6 +107,11 @@ fn frame(raw: Bytes) -> Frame {
     Frame { raw, data }
 }
 
+/// One `data` event with a name.
+pub fn named_event(name: &str, data: &str) -> String {
+    format!("event: {name}\n{}", event(data))
+}
+
 /// One `data` event.
 pub fn event(data: &str) -> String {
     format!("data: {data}\n\n")

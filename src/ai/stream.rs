@@ -3,16 +3,20 @@
 
 use super::dialect::chat::{Event, Fault};
 use super::dialect::{Dialect, Garbage, Reader, Record, Seen, Wanted, Writer};
+use super::peek::is_ping;
 use super::provider::{ANSWER_BYTES_MAX, Live};
 use super::settle::Settle;
 use super::sse::Frame;
 use super::usage::Usage;
 use super::verdict::{PROVIDER_AUTH, about_credentials, has_message, status_of};
 use crate::base::reply::{Broken, Chunks};
+use crate::config::ai::Streaming;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use serde_json::Value;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// The longest stream that is passed on; at ordinary chunk sizes this is several hundred thousand tokens.
 const STREAM_BYTES_MAX: usize = 256 << 20;
@@ -45,6 +49,22 @@ struct Open {
     bytes: usize,
     /// Events with something of the answer: about as many as it has tokens.
     events: u64,
+    times: Times,
+}
+
+/// When a stream is given up, and when its client is given a sign of life. What the client takes to read is not counted
+/// against the provider.
+struct Times {
+    watch: Streaming,
+    /// The longest silence.
+    silence: Duration,
+    /// When anything was last heard of the provider.
+    heard: Instant,
+    /// When the last event came that was no sign of life alone.
+    event: Instant,
+    /// When the client was last given something.
+    handed: Instant,
+    ends: Instant,
 }
 
 /// From a provider's dialect to a client's. It holds no more of the stream than its state.
@@ -56,6 +76,8 @@ struct Bridge {
 /// What a frame means for the stream.
 enum Step {
     Go,
+    /// Nothing came for so long that the client is to have a sign of life.
+    Ping,
     Done,
     /// It broke; whether the client still needs to be told by an event.
     Fail(&'static str, bool),
@@ -63,7 +85,7 @@ enum Step {
 
 impl LiveStream {
     /// A stream that has begun, of a provider of this dialect.
-    pub fn new(live: Live, settle: Settle, provider: Dialect, wanted: Wanted) -> Self {
+    pub fn new(live: Live, settle: Settle, provider: Dialect, (wanted, watch): (Wanted, Streaming)) -> Self {
         let client = settle.dialect;
         let recorder = client.wire().recorder(ANSWER_BYTES_MAX);
         let bridge = (provider != client).then(|| {
@@ -71,8 +93,9 @@ impl LiveStream {
             Bridge { reader, writer }
         });
         settle.hands_over();
-        let hide_usage = client == Dialect::Openai && !wanted.usage;
-        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0, events: 0 };
+        let hide_usage = client.asks_for_usage() && !wanted.usage;
+        let times = Times::new(watch, settle.model.provider.endpoint.between_bytes);
+        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0, events: 0, times };
         LiveStream { state: State::Open(Box::new(open)) }
     }
 }
@@ -80,6 +103,9 @@ impl LiveStream {
 #[async_trait]
 impl Chunks for LiveStream {
     async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        if let State::Open(open) = &mut self.state {
+            open.times.back();
+        }
         loop {
             let open = match &mut self.state {
                 State::Open(open) => open,
@@ -92,19 +118,16 @@ impl Chunks for LiveStream {
             };
             let mut out = BytesMut::new();
             open.settle.asks();
-            let step = match open.live.frames().await {
-                Ok(Some(frames)) => open.take(&frames, &mut out),
-                Ok(None) => open.clean_end(&mut out),
-                Err(reason) => Step::Fail(reason, true),
-            };
-            match step {
+            match open.step(&mut out).await {
                 Step::Go => {}
+                Step::Ping => out.extend_from_slice(open.client.wire().ping().as_bytes()),
                 Step::Done => self.complete(),
                 Step::Fail(reason, tell) => self.fail(reason, tell, &mut out),
             }
             if !out.is_empty() {
-                if let State::Open(open) = &self.state {
+                if let State::Open(open) = &mut self.state {
                     open.settle.hands_over();
+                    open.times.handed = Instant::now();
                 }
                 return Some(Ok(out.freeze()));
             }
@@ -128,14 +151,14 @@ impl LiveStream {
 
     fn fail(&mut self, reason: &'static str, tell: bool, out: &mut BytesMut) {
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Broken(reason)) {
-            let (told, client) = ((open.usage(), open.events), open.client);
-            let Open { settle, .. } = *open;
-            settle.fail(reason, told);
             if tell {
                 let message = format!("the provider's stream broke before the answer was complete: {reason}");
-                let error = client.own_error(StatusCode::BAD_GATEWAY, &message, "provider_stream_broken");
-                out.extend_from_slice(client.wire().framed(&error).as_bytes());
+                let error = open.client.own_error(StatusCode::BAD_GATEWAY, &message, "provider_stream_broken");
+                open.tell_error(error, out);
             }
+            let told = (open.usage(), open.events);
+            let Open { settle, .. } = *open;
+            settle.fail(reason, told);
         }
     }
 }
@@ -151,7 +174,49 @@ impl Drop for LiveStream {
     }
 }
 
+impl Times {
+    fn new(watch: Streaming, silence: Duration) -> Times {
+        let now = Instant::now();
+        Times { watch, silence, heard: now, event: now, handed: now, ends: now + watch.total.0 }
+    }
+
+    /// When the wait ends, and with which step.
+    fn next(&self) -> (Instant, Step) {
+        let silent = (self.heard + self.silence, "between_bytes_timeout");
+        let idle = (self.event + self.watch.idle.0, "idle_timeout");
+        let (end, reason) = silent.min(idle).min((self.ends, "stream_timeout"));
+        match self.watch.ping.map(|p| self.handed + p.0) {
+            Some(ping) if ping < end => (ping, Step::Ping),
+            _ => (end, Step::Fail(reason, true)),
+        }
+    }
+
+    /// The client wants more; until now it was its turn.
+    fn back(&mut self) {
+        let away = self.handed.elapsed();
+        self.heard += away;
+        self.event += away;
+        self.handed += away;
+    }
+}
+
 impl Open {
+    /// What comes next of the stream.
+    async fn step(&mut self, out: &mut BytesMut) -> Step {
+        // An endless stream that never lets itself be waited for must end, too.
+        if Instant::now() >= self.times.ends {
+            return Step::Fail("stream_timeout", true);
+        }
+        let (until, otherwise) = self.times.next();
+        let Ok(read) = timeout_at(until, self.live.frames()).await else { return otherwise };
+        self.times.heard = Instant::now();
+        match read {
+            Ok(Some(frames)) => self.take(&frames, out),
+            Ok(None) => self.clean_end(out),
+            Err(reason) => Step::Fail(reason, true),
+        }
+    }
+
     fn take(&mut self, frames: &[Frame], out: &mut BytesMut) -> Step {
         for frame in frames {
             match self.frame(frame, out) {
@@ -167,7 +232,11 @@ impl Open {
         if self.bytes > STREAM_BYTES_MAX {
             return Step::Fail("stream_too_long", true);
         }
-        match self.provider.wire().look(frame) {
+        let seen = self.provider.wire().look(frame);
+        if matches!(&seen, Seen::Data(chunk) if !is_ping(chunk)) {
+            self.times.event = Instant::now();
+        }
+        match seen {
             Seen::Blank if self.bridge.is_some() => {
                 out.extend_from_slice(self.client.wire().ping().as_bytes());
                 Step::Go
@@ -178,13 +247,16 @@ impl Open {
             }
             Seen::Garbage => Step::Fail("provider_garbage", true),
             Seen::Error(chunk) => self.error(&chunk, frame, out),
-            Seen::End(_) if self.bridge.is_some() => self.bridged_end(out),
+            Seen::End(chunk) if self.bridge.is_some() => self.bridged_end(&chunk, out),
             Seen::End(chunk) => {
                 self.recorder.add(&chunk, 0);
                 out.extend_from_slice(&frame.raw);
                 Step::Done
             }
-            Seen::Data(chunk) if self.bridge.is_some() => self.bridged(|r, events| r.read(&chunk, events), out),
+            Seen::Data(mut chunk) if self.bridge.is_some() => {
+                self.provider.wire().name(&mut chunk, &self.live.identity);
+                self.bridged(|r, events| r.read(&chunk, events), out)
+            }
             Seen::Data(chunk) => {
                 let bytes = frame.data.as_ref().map_or(0, String::len);
                 self.record(&chunk, bytes);
@@ -217,12 +289,19 @@ impl Open {
         if self.bridge.is_some() {
             let fault = Fault { param: None, ..self.provider.wire().fault(chunk) };
             let status = status_of(chunk).unwrap_or(StatusCode::BAD_GATEWAY);
-            let error = self.client.wire().error(status, &fault);
-            out.extend_from_slice(self.client.wire().framed(&error).as_bytes());
+            self.tell_error(self.client.wire().error(status, &fault), out);
         } else {
             out.extend_from_slice(&frame.raw);
         }
         Step::Fail("provider_error_in_stream", false)
+    }
+
+    /// An error object as an event, with the number that it has in the client's stream.
+    fn tell_error(&self, mut error: Value, out: &mut BytesMut) {
+        if let (Some(number), Some(members)) = (self.recorder.next_number(), error.as_object_mut()) {
+            members.insert("sequence_number".to_owned(), number.into());
+        }
+        out.extend_from_slice(self.client.wire().framed(&error).as_bytes());
     }
 
     /// One event of the provider as the client's events.
@@ -257,8 +336,13 @@ impl Open {
         }
     }
 
-    fn bridged_end(&mut self, out: &mut BytesMut) -> Step {
-        match self.bridged(|reader, events| reader.end(events), out) {
+    /// The end, whose mark may itself say something.
+    fn bridged_end(&mut self, mark: &Value, out: &mut BytesMut) -> Step {
+        let read = |reader: &mut dyn Reader, events: &mut Vec<Event>| {
+            reader.read(mark, events)?;
+            reader.end(events)
+        };
+        match self.bridged(read, out) {
             Step::Go => {
                 out.extend_from_slice(self.client.wire().close().as_bytes());
                 Step::Done
@@ -268,17 +352,17 @@ impl Open {
     }
 
     /// The provider ended without the mark of the end: fine if it speaks OpenAI's dialect, where servers are known to
-    /// leave it out, and every choice had ended; a cut otherwise.
+    /// leave it out, or Gemini's, which has none, and every choice had ended; a cut otherwise.
     fn clean_end(&mut self, out: &mut BytesMut) -> Step {
         let finished = match &self.bridge {
             Some(bridge) => bridge.reader.may_end(),
-            None => self.provider == Dialect::Openai && self.recorder.finished(),
+            None => (self.provider.asks_for_usage() || self.provider == Dialect::Gemini) && self.recorder.finished(),
         };
         if !finished {
             return Step::Fail("cut", true);
         }
         if self.bridge.is_some() {
-            return self.bridged_end(out);
+            return self.bridged_end(&Value::Null, out);
         }
         out.extend_from_slice(self.client.wire().close().as_bytes());
         Step::Done

@@ -5,7 +5,7 @@ use super::prompt::{Operation, Prompt};
 use serde_json::Value;
 
 /// Bytes of text to a token: what English prose has on average with the tokenizers of the large providers.
-const BYTES_PER_TOKEN: u64 = 4;
+pub(super) const BYTES_PER_TOKEN: u64 = 4;
 /// The same where the estimate must rather be too high: code, numbers and other scripts have fewer bytes to a token.
 const BYTES_PER_TOKEN_LOW: u64 = 3;
 /// What a role and its markers take.
@@ -17,10 +17,22 @@ const OUTPUT: u64 = 1024;
 /// Depth of JSON that is looked into.
 const DEPTH_MAX: usize = 16;
 /// Members of a request that reach the model.
-const READ: [&str; 8] =
-    ["system", "messages", "tools", "input", "instructions", "prompt", "contents", "systemInstruction"];
+const READ: [&str; 9] = [
+    "system",
+    "messages",
+    "tools",
+    "input",
+    "instructions",
+    "prompt",
+    "contents",
+    "systemInstruction",
+    "system_instruction",
+];
 /// Kinds of parts that are no text; what they hold is encoded bytes, or a link.
 const MEDIA: [&str; 7] = ["image", "image_url", "input_image", "document", "file", "input_file", "input_audio"];
+
+/// Members that make a part of Gemini's one of these.
+const GEMINI_MEDIA: [&str; 4] = ["inlineData", "inline_data", "fileData", "file_data"];
 
 /// An estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +121,7 @@ fn add(value: &Value, depth: usize, w: &mut Weight) {
 
 fn is_media(part: &serde_json::Map<String, Value>) -> bool {
     let kind = part.get("type").and_then(Value::as_str);
-    kind.is_some_and(|k| MEDIA.contains(&k)) || part.contains_key("inlineData") || part.contains_key("fileData")
+    kind.is_some_and(|k| MEDIA.contains(&k)) || GEMINI_MEDIA.iter().any(|name| part.contains_key(*name))
 }
 
 #[cfg(test)]

@@ -50,6 +50,24 @@ impl Usage {
         })
     }
 
+    /// From the `usage` of OpenAI's Responses, whose totals include the details, too. `None` when it holds no counts.
+    pub fn from_responses(usage: &Value) -> Option<Usage> {
+        let count = |path: &str| usage.pointer(path).and_then(Value::as_u64);
+        let total_in = count("/input_tokens")?;
+        let total_out = count("/output_tokens").unwrap_or(0);
+        let cache_read = count("/input_tokens_details/cached_tokens").unwrap_or(0).min(total_in);
+        let written = count("/input_tokens_details/cache_write_tokens").unwrap_or(0).min(total_in - cache_read);
+        let out_reasoning = count("/output_tokens_details/reasoning_tokens").unwrap_or(0).min(total_out);
+        Some(Usage {
+            uncached_in: total_in - cache_read - written,
+            cache_read,
+            cache_write: written,
+            out_text: total_out - out_reasoning,
+            out_reasoning,
+            ..Usage::default()
+        })
+    }
+
     /// From Anthropic's `usage` object, whose counts of input are disjoint: `input_tokens` holds neither what was read
     /// from the cache nor what was written to it. `None` when it holds no counts.
     pub fn from_anthropic(usage: &Value) -> Option<Usage> {
@@ -84,6 +102,11 @@ impl Usage {
     /// From Gemini's `usageMetadata`: the prompt contains what was cached, thoughts stand beside the candidates, and
     /// what built-in tools read stands beside the prompt. `None` when it holds no counts.
     pub fn from_gemini(usage: &Value) -> Option<Usage> {
+        Usage::from_gemini_fields(usage.as_object()?)
+    }
+
+    /// The same from its members.
+    pub fn from_gemini_fields(usage: &Map<String, Value>) -> Option<Usage> {
         let count = |name: &str| usage.get(name).and_then(Value::as_u64);
         let audio = |name: &str| {
             let details = usage.get(name).and_then(Value::as_array).into_iter().flatten();
@@ -107,6 +130,28 @@ impl Usage {
         })
     }
 
+    /// From Bedrock's `usage`, whose counts of input are disjoint; how long what was written to the cache stays there is
+    /// told beside them. Thinking is not told apart. `None` when it holds no counts.
+    pub fn from_bedrock(usage: &Value) -> Option<Usage> {
+        let count = |of: &Value, name: &str| of.get(name).and_then(Value::as_u64);
+        let details = usage.get("cacheDetails").and_then(Value::as_array).into_iter().flatten();
+        let sum = |ttl: &str| {
+            let of = details.clone().filter(|d| d.get("ttl").and_then(Value::as_str) == Some(ttl));
+            of.filter_map(|d| count(d, "inputTokens")).fold(0, u64::saturating_add)
+        };
+        let (told_5m, told_1h) = (sum("5m"), sum("1h"));
+        let written = count(usage, "cacheWriteInputTokens").unwrap_or_else(|| told_5m.saturating_add(told_1h));
+        let cache_write_1h = told_1h.min(written);
+        Some(Usage {
+            uncached_in: count(usage, "inputTokens")?,
+            cache_read: count(usage, "cacheReadInputTokens").unwrap_or(0),
+            cache_write: written - cache_write_1h,
+            cache_write_1h,
+            out_text: count(usage, "outputTokens").unwrap_or(0),
+            ..Usage::default()
+        })
+    }
+
     /// As OpenAI's clients read it: the totals contain the details.
     pub fn to_openai(&self) -> Value {
         json!({
@@ -119,6 +164,20 @@ impl Usage {
                 "audio_tokens": self.audio_in,
             },
             "completion_tokens_details": { "reasoning_tokens": self.out_reasoning, "audio_tokens": self.audio_out },
+        })
+    }
+
+    /// As clients of OpenAI's Responses read it: the totals contain the details.
+    pub fn to_responses(&self) -> Value {
+        json!({
+            "input_tokens": self.input(),
+            "input_tokens_details": {
+                "cached_tokens": self.cache_read,
+                "cache_write_tokens": self.cache_write.saturating_add(self.cache_write_1h),
+            },
+            "output_tokens": self.output(),
+            "output_tokens_details": { "reasoning_tokens": self.out_reasoning },
+            "total_tokens": self.input().saturating_add(self.output()),
         })
     }
 
@@ -135,6 +194,35 @@ impl Usage {
             "output_tokens": self.output(),
             "output_tokens_details": { "thinking_tokens": self.out_reasoning },
         })
+    }
+
+    /// As Gemini's clients read it: thoughts stand beside the candidates.
+    pub fn to_gemini(&self) -> Value {
+        let details = |all: u64, audio: u64| {
+            json!([
+                { "modality": "TEXT", "tokenCount": all.saturating_sub(audio) },
+                { "modality": "AUDIO", "tokenCount": audio },
+            ])
+        };
+        let said = self.out_text.saturating_add(self.audio_out);
+        let mut out = Map::new();
+        let mut set = |name: &str, value: Value| drop(out.insert(name.to_owned(), value));
+        set("promptTokenCount", self.input().into());
+        set("candidatesTokenCount", said.into());
+        set("totalTokenCount", self.input().saturating_add(self.output()).into());
+        if self.cache_read > 0 {
+            set("cachedContentTokenCount", self.cache_read.into());
+        }
+        if self.out_reasoning > 0 {
+            set("thoughtsTokenCount", self.out_reasoning.into());
+        }
+        if self.audio_in > 0 {
+            set("promptTokensDetails", details(self.input(), self.audio_in));
+        }
+        if self.audio_out > 0 {
+            set("candidatesTokensDetails", details(said, self.audio_out));
+        }
+        Value::Object(out)
     }
 
     /// Each kind's name in metrics and its count.

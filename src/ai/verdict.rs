@@ -1,19 +1,23 @@
-//! The verdict on a provider's failure: may the next model be tried, and what is the client told if none is?
+//! The verdict on a provider's failure: what does it mean, and what is the client told if nothing else is tried?
 
 use super::catalog::{Model, Peer};
 use super::dialect::Dialect;
 use super::dialect::chat::Fault;
 use super::error::AiError;
+use super::routing::cause::{self, Cause};
+use super::routing::hints;
 use crate::fetch::{FetchError, Fetched};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The largest error body that is read and passed on.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// The reason of a failure that is about the gateway's credentials.
 pub const PROVIDER_AUTH: &str = "provider_auth";
+/// The reason of one that is about the request's own time.
+pub const DEADLINE: &str = "deadline";
 /// Error codes, types and statuses that mean the same.
 const CREDENTIAL_WORDS: [&str; 7] = [
     "invalid_api_key",
@@ -35,11 +39,12 @@ const ANTHROPIC_TYPES: [(&str, u16); 5] = [
 ];
 
 /// Answer fields of the provider that reach the client.
-const RETURNED: [&str; 10] = [
+const RETURNED: [&str; 11] = [
     "openai-processing-ms",
     "openai-version",
     "retry-after",
     "retry-after-ms",
+    "x-amzn-requestid",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-requests",
@@ -87,8 +92,8 @@ pub struct Failure {
     pub status: Option<StatusCode>,
     /// `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// Whether another model may be tried.
-    pub next: bool,
+    /// What it means for what is done next.
+    pub cause: Cause,
     /// What the client gets if nothing else is tried.
     pub passed: Box<Result<Passed, AiError>>,
 }
@@ -106,19 +111,30 @@ pub fn returned(headers: &HeaderMap) -> HeaderMap {
 /// A status other than 2xx.
 pub async fn refused(peer: Peer<'_>, fetched: Fetched) -> Failure {
     let model = peer.model;
-    let (status, headers) = (fetched.status, returned(&fetched.headers));
-    let after = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
+    let (status, fields) = (fetched.status, fetched.headers.clone());
+    let headers = returned(&fields);
     let body = fetched.bytes(ERROR_BYTES_MAX).await.unwrap_or_default();
     let json: Option<Value> = serde_json::from_slice(&body).ok();
-    let (reason, next) = match status.as_u16() {
-        401 | 403 => (PROVIDER_AUTH, true),
-        _ if json.as_ref().is_some_and(about_credentials) => (PROVIDER_AUTH, true),
-        404 => ("provider_not_found", true),
-        408 => ("provider_timeout", true),
-        429 => ("provider_rate_limited", true),
-        500..=599 => ("provider_error", true),
-        300..=399 => ("provider_redirect", true),
-        _ => ("provider_refused", false),
+    let (status, json, body) = match peer.dialect.wire().refusal(&fields, json.as_ref()) {
+        Some((told, json)) => (told.unwrap_or(status), Some(json.clone()), json.to_string().into()),
+        None => (status, json, body),
+    };
+    let retry_after = hints::retry_after(&fields, json.as_ref(), SystemTime::now());
+    let cause = match json.as_ref().is_some_and(about_credentials) {
+        true => Cause::Credentials,
+        false => cause::of_status(status.as_u16(), json.as_ref()),
+    };
+    let reason = match (cause, status.as_u16()) {
+        (Cause::Credentials, _) => PROVIDER_AUTH,
+        (Cause::NotFound, _) => "provider_not_found",
+        (Cause::Timeout, _) => "provider_timeout",
+        (Cause::RateLimit, _) => "provider_rate_limited",
+        (Cause::Quota, _) => "provider_out_of_quota",
+        (Cause::Server, _) => "provider_error",
+        (Cause::ContextOverflow, _) => "context_overflow",
+        (Cause::ContentFilter, _) => "content_filter",
+        (_, 300..=399) => "provider_redirect",
+        _ => "provider_refused",
     };
     let passed = match reason {
         PROVIDER_AUTH => Err(credentials_refused(model)),
@@ -132,13 +148,7 @@ pub async fn refused(peer: Peer<'_>, fetched: Fetched) -> Failure {
             Ok(Passed { status, headers, body, dialect: peer.dialect })
         }
     };
-    Failure {
-        reason,
-        status: Some(status),
-        retry_after: after.map(Duration::from_secs),
-        next,
-        passed: Box::new(passed),
-    }
+    Failure { reason, status: Some(status), retry_after, cause, passed: Box::new(passed) }
 }
 
 /// Whether a body is an error with something to say, in the words of OpenAI and Anthropic.
@@ -178,22 +188,31 @@ fn wrapped(peer: Peer<'_>, status: StatusCode) -> Bytes {
 pub fn unsupported(message: String, param: Option<&str>) -> Failure {
     let reason = "unsupported_by_provider";
     let passed = Err(AiError::invalid(message, param, reason));
-    Failure { reason, status: None, retry_after: None, next: true, passed: Box::new(passed) }
+    Failure { reason, status: None, retry_after: None, cause: Cause::Unsupported, passed: Box::new(passed) }
 }
 
 /// The status that an error object within a success stands for, where it says.
 pub fn status_of(json: &Value) -> Option<StatusCode> {
-    let code = json.pointer("/error/code").or_else(|| json.pointer("/error/status"));
-    let told = code.and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok()).or_else(|| {
-        let kind = json.pointer("/error/type").and_then(Value::as_str)?;
-        ANTHROPIC_TYPES.iter().find(|(name, _)| *name == kind).map(|(_, status)| *status)
-    });
+    let number = |place: &str| json.pointer(place).and_then(Value::as_u64);
+    let told =
+        number("/error/code").or_else(|| number("/error/status")).and_then(|c| u16::try_from(c).ok()).or_else(|| {
+            let kind = json.pointer("/error/type").and_then(Value::as_str)?;
+            ANTHROPIC_TYPES.iter().find(|(name, _)| *name == kind).map(|(_, status)| *status)
+        });
     told.and_then(|c| StatusCode::from_u16(c).ok()).filter(|s| s.is_client_error() || s.is_server_error())
 }
 
 /// An error object in an answer of status 200.
 pub fn error_in_success(peer: Peer<'_>, json: &Value) -> Failure {
-    let status = status_of(json).unwrap_or(StatusCode::BAD_GATEWAY);
+    let told = status_of(json);
+    // One that blames the request is not believed: it would have come with its status.
+    let cause = match told.map_or(Cause::BadAnswer, |s| cause::of_status(s.as_u16(), Some(json))) {
+        _ if about_credentials(json) => Cause::Credentials,
+        Cause::Request => Cause::BadAnswer,
+        cause => cause,
+    };
+    let retry_after = hints::retry_after(&HeaderMap::new(), Some(json), SystemTime::now());
+    let status = told.unwrap_or(StatusCode::BAD_GATEWAY);
     let (reason, passed) = if about_credentials(json) {
         (PROVIDER_AUTH, Err(credentials_refused(peer.model)))
     } else {
@@ -202,22 +221,46 @@ pub fn error_in_success(peer: Peer<'_>, json: &Value) -> Failure {
         let body = if has_message(json) { own() } else { wrapped(peer, status) };
         ("provider_error_in_success", Ok(Passed { status, headers: HeaderMap::new(), body, dialect }))
     };
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
+    Failure { reason, status: Some(StatusCode::OK), retry_after, cause, passed: Box::new(passed) }
 }
 
 /// No answer at all.
 pub fn unreachable(model: &Model, e: &FetchError) -> Failure {
     let message = format!("the provider {:?} gave no answer: {e}", model.provider.name);
     let passed = Err(failed(message, e.is_timeout(), e.as_str()));
-    Failure { reason: e.as_str(), status: None, retry_after: None, next: true, passed: Box::new(passed) }
+    let cause = cause::of_fetch(e);
+    Failure { reason: e.as_str(), status: None, retry_after: None, cause, passed: Box::new(passed) }
 }
 
-/// A stream that ended before its first content.
+/// A stream that ended at its beginning, before the client had anything of it.
 pub fn broken(model: &Model, reason: &'static str) -> Failure {
-    let message =
-        format!("the stream of the provider {:?} broke before its first content: {reason}", model.provider.name);
-    let passed = Err(failed(message, reason.ends_with("timeout"), reason));
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
+    let message = format!("the stream of the provider {:?} broke at its beginning: {reason}", model.provider.name);
+    let timeout = reason.ends_with("timeout");
+    let passed = Err(failed(message, timeout, reason));
+    let cause = if timeout { Cause::Timeout } else { Cause::BadAnswer };
+    Failure { reason, status: Some(StatusCode::OK), retry_after: None, cause, passed: Box::new(passed) }
+}
+
+/// The request's time was up before the answer had begun.
+pub fn too_late(model: &Model) -> Failure {
+    let message = format!("the provider {:?} did not answer within this request's time", model.provider.name);
+    let passed = Err(failed(message, true, DEADLINE));
+    Failure { reason: DEADLINE, status: None, retry_after: None, cause: Cause::Timeout, passed: Box::new(passed) }
+}
+
+/// A complete answer that the content filter took.
+pub fn filtered(model: &Model) -> Failure {
+    let reason = "content_filter";
+    let message = format!("the content filter of the provider {:?} took the answer", model.provider.name);
+    let passed = Err(failed(message, false, reason));
+    let cause = Cause::ContentFilter;
+    Failure { reason, status: Some(StatusCode::OK), retry_after: None, cause, passed: Box::new(passed) }
+}
+
+/// Nobody was asked, for this reason.
+pub fn nobody(error: AiError) -> Failure {
+    let (reason, cause) = (error.reason(), Cause::Nobody);
+    Failure { reason, status: None, retry_after: None, cause, passed: Box::new(Err(error)) }
 }
 
 /// An answer that is none.
@@ -225,7 +268,13 @@ pub fn garbage(model: &Model, what: &str) -> Failure {
     let reason = "provider_garbage";
     let message = format!("the provider {:?} sent {what}", model.provider.name);
     let passed = Err(failed(message, false, reason));
-    Failure { reason, status: Some(StatusCode::OK), retry_after: None, next: true, passed: Box::new(passed) }
+    Failure {
+        reason,
+        status: Some(StatusCode::OK),
+        retry_after: None,
+        cause: Cause::BadAnswer,
+        passed: Box::new(passed),
+    }
 }
 
 fn failed(message: String, timeout: bool, reason: &'static str) -> AiError {

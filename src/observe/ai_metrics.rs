@@ -9,6 +9,27 @@ pub const FAMILIES: &[Family] = &[
     family(Counter, "sluicegate_ai_calls_total", "Model calls", &["route", "model", "source", "status"]),
     family(Counter, "sluicegate_ai_cache_lookups_total", "Look-ups in the AI caches", &["route", "result"]),
     family(Counter, "sluicegate_ai_attempts_total", "Tries at providers", &["provider", "model", "outcome"]),
+    family(Counter, "sluicegate_ai_retries_total", "Repeated calls to the same model", &["provider", "model"]),
+    family(
+        Counter,
+        "sluicegate_ai_hedges_total",
+        "Second calls beside one still waited for: won, lost, failed",
+        &["provider", "model", "result"],
+    ),
+    family(
+        Counter,
+        "sluicegate_ai_skipped_total",
+        "Calls for which a resting model was passed over",
+        &["provider", "model"],
+    ),
+    family(
+        Gauge,
+        "sluicegate_ai_model_state",
+        "0 called, 1 on trial, 2 left alone for a while",
+        &["provider", "model"],
+    ),
+    family(Gauge, "sluicegate_ai_model_in_flight", "Calls in flight", &["provider", "model"]),
+    family(Counter, "sluicegate_ai_lost_tokens_total", "Tokens billed for answers that nobody got", &["model"]),
     family(Counter, "sluicegate_ai_tokens_total", "Tokens billed", &["model", "kind"]),
     family(Counter, "sluicegate_ai_cost_nano_usd_total", "Cost, 1e-9 USD", &["model"]),
     family(Counter, "sluicegate_ai_saved_tokens_total", "Tokens not spent", &["source"]),
@@ -38,6 +59,18 @@ pub struct AiMetrics {
     pub lookups: IntCounterVec,
     /// Tries at providers, by provider, model and outcome.
     pub attempts: IntCounterVec,
+    /// Repeated calls, by provider and model.
+    pub retries: IntCounterVec,
+    /// Second calls, by provider, model and result.
+    pub hedges: IntCounterVec,
+    /// Calls for which a model was passed over, by provider and model.
+    pub skipped: IntCounterVec,
+    /// States of models, by provider and model.
+    pub model_state: IntGaugeVec,
+    /// Calls in flight, by provider and model.
+    pub model_in_flight: IntGaugeVec,
+    /// Tokens of answers that nobody got, by model; part of `tokens`.
+    pub lost_tokens: IntCounterVec,
     /// Tokens, by model and kind (`input`, `cached_input`, `output`, `reasoning`).
     pub tokens: IntCounterVec,
     /// Cost in billionths of a US dollar, by model.
@@ -74,6 +107,12 @@ impl AiMetrics {
             calls: c(r, "sluicegate_ai_calls_total")?,
             lookups: c(r, "sluicegate_ai_cache_lookups_total")?,
             attempts: c(r, "sluicegate_ai_attempts_total")?,
+            retries: c(r, "sluicegate_ai_retries_total")?,
+            hedges: c(r, "sluicegate_ai_hedges_total")?,
+            skipped: c(r, "sluicegate_ai_skipped_total")?,
+            model_state: gauge(r, "sluicegate_ai_model_state")?,
+            model_in_flight: gauge(r, "sluicegate_ai_model_in_flight")?,
+            lost_tokens: c(r, "sluicegate_ai_lost_tokens_total")?,
             tokens: c(r, "sluicegate_ai_tokens_total")?,
             cost_nano_usd: c(r, "sluicegate_ai_cost_nano_usd_total")?,
             saved_tokens: c(r, "sluicegate_ai_saved_tokens_total")?,

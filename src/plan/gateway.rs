@@ -5,7 +5,7 @@ use crate::ai::catalog::Catalog;
 use crate::ai::collapse::InFlight;
 use crate::ai::exact::ExactCache;
 use crate::ai::{AnswerCache, Gateway, Semantic, adapter, price};
-use crate::config::ai::PriceList;
+use crate::config::ai::{PriceList, faults};
 use crate::config::semantic as yaml_semantic;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,9 +36,12 @@ impl Making<'_> {
                 return None;
             }
         };
+        for (place, message) in faults(&ai.health, Some(&ai.retry), Some(&ai.stream)) {
+            self.fault(format!("ai.{place}"), message);
+        }
         let caches = self.answer_caches();
         let (fetcher, clock) = (self.shared.fetcher.clone(), self.shared.clock.clone());
-        let gateway = Gateway::new(catalog, caches, fetcher, clock);
+        let gateway = Gateway::new(catalog, caches, fetcher, clock).on_board(&self.shared.board, ai);
         Some(Arc::new(match self.budgets() {
             Some((budgets, book)) => gateway.with_budgets(budgets, book),
             None => gateway,

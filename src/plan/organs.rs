@@ -105,6 +105,8 @@ impl Organs {
             // The models have faults of their own; which tiers there are is known all the same.
             faults.push(Fault::at("tier", unknown("tier", name, c.ai.tiers.keys().map(String::as_str))));
         }
+        let numbers = crate::config::ai::faults(&c.ai.health, r.retry.as_ref(), r.stream.as_ref());
+        faults.extend(numbers.into_iter().filter(|(p, _)| !p.starts_with("health")).map(|(p, m)| Fault::at(p, m)));
         if let Some(name) = &r.cache
             && !c.ai.caches.contains_key(name)
         {

@@ -6,6 +6,7 @@ use super::{HttpStore, Plan};
 use crate::ai::AnswerCache;
 use crate::ai::budget::Book;
 use crate::ai::embed::Embedder;
+use crate::ai::routing::board::Board;
 use crate::ai::semantic::SemanticCache;
 use crate::ai::vector::VectorStore;
 use crate::auth::jwks::JwksPool;
@@ -183,6 +184,8 @@ pub struct Shared {
     pub answers: Kept<Arc<AnswerCache>>,
     /// Their semantic parts.
     pub semantics: Kept<Arc<SemanticCache>>,
+    /// How the models stand.
+    pub board: Arc<Board>,
     /// Published key sets.
     pub jwks: JwksPool,
     /// Embedders.
@@ -219,6 +222,7 @@ impl Shared {
             disks: Kept::default(),
             answers: Kept::default(),
             semantics: Kept::default(),
+            board: Arc::default(),
             jwks: JwksPool::default(),
             embedders: Kept::default(),
             vectors: Kept::default(),

@@ -4,7 +4,7 @@ use super::ctx::Ctx;
 use super::{limits, policy, reply};
 use crate::ai::call::CallRecord;
 use crate::ai::caller::Caller;
-use crate::ai::dialect::Dialect;
+use crate::ai::dialect::{Dialect, anthropic, gemini};
 use crate::ai::error::AiError;
 use crate::ai::headers::CacheMode;
 use crate::ai::prompt::{self, Operation, Prompt};
@@ -17,7 +17,8 @@ use crate::config::ai::AiRoute;
 use crate::policy::decision::{AiCache, PromptDecision, Refusal};
 use crate::policy::facts::PromptFacts;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderValue, header};
+use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pin
     let context = Context {
         route: ctx.route_name().to_owned(),
         options: Arc::clone(s.options),
-        tenant: tenant(ctx, &session.req_header().headers),
+        tenant: tenant(ctx, session.req_header()),
         caller: caller(ctx),
         policy: ctx.plan.policy_revision.clone(),
         headers: session.req_header().headers.clone(),
@@ -75,7 +76,8 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
     let path = ctx.path(req.uri.path()).into_owned();
     let dialect = ctx.dialect;
     let refuse = |e: &AiError| Ok(Err(Box::new(e.reply(dialect))));
-    let operation = match Operation::of(&req.method, &path) {
+    let known = Operation::of(&req.method, &path);
+    let operation = match known.and_then(|o| gemini::deliverable(o, req.uri.query()).map(|()| o)) {
         Ok(o) => o,
         Err(e) => return refuse(&e),
     };
@@ -84,20 +86,19 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
         session.set_keepalive(None);
         return refuse(&AiError::TooLarge { bytes_max: s.body_bytes_max });
     };
-    let mut prompt = match prompt::parse(operation, body, s.body_bytes_max) {
+    let model = prompt::model_in(&path);
+    let mut prompt = match prompt::parse_at(operation, model.clone(), body, s.body_bytes_max) {
         Ok(p) => p,
         Err(e) => return refuse(&e),
     };
     match operation {
-        // A count sends the prompt to a provider, too: what must not go there must not be counted there.
-        Operation::Chat | Operation::Messages | Operation::CountTokens | Operation::Embeddings => {
-            Ok(decide(prompt, ctx))
-        }
         Operation::Models | Operation::Model => {
             prompt.dialect = dialect;
-            prompt.facts.model = prompt::model_in(&path).unwrap_or_default();
+            prompt.facts.model = model.unwrap_or_default();
             Ok(Ok((prompt, AiDirectives::default())))
         }
+        // A count sends the prompt to a provider, too: what must not go there must not be counted there.
+        _ => Ok(decide(prompt, ctx)),
     }
 }
 
@@ -163,7 +164,7 @@ async fn next_piece(session: &mut Session, pause: Duration) -> pingora::Result<O
 
 /// Whose answers these are: the verified subject, else the credentials that the client showed, else nobody's.
 /// Only a digest is kept, so that no key stands in a cache key or a log.
-fn tenant(ctx: &Ctx, headers: &HeaderMap) -> String {
+fn tenant(ctx: &Ctx, req: &RequestHeader) -> String {
     let named = |kind: &str, name: &str| ids::hex(&ids::sha256_parts([kind.as_bytes(), name.as_bytes()]));
     match &ctx.user {
         Some(Identity::User(claims)) => {
@@ -179,9 +180,10 @@ fn tenant(ctx: &Ctx, headers: &HeaderMap) -> String {
         }
         None => {}
     }
-    let shown = headers.get(header::AUTHORIZATION).or_else(|| headers.get("x-api-key"));
-    match shown {
-        Some(v) => ids::hex(&ids::sha256_parts([b"key".as_slice(), v.as_bytes()])),
+    let fields = [header::AUTHORIZATION, anthropic::API_KEY, gemini::API_KEY];
+    let in_fields = fields.iter().find_map(|name| req.headers.get(name)).map(HeaderValue::as_bytes);
+    match in_fields.or_else(|| gemini::key_in(req.uri.query()).map(str::as_bytes)) {
+        Some(key) => ids::hex(&ids::sha256_parts([b"key".as_slice(), key])),
         None => "anonymous".to_owned(),
     }
 }

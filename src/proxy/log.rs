@@ -2,9 +2,12 @@
 
 use super::ctx::Ctx;
 use super::{Edge, limits, policy};
-use crate::ai::call::{Call, CallRecord, Ending};
+use crate::ai::call::{Call, CallRecord, Ending, Try};
+use crate::ai::usage::Usage;
 use crate::base::source::Source;
+use crate::base::units::Money;
 use crate::observe::access_log::{Record, timestamp};
+use crate::observe::ai_metrics::AiMetrics;
 use crate::observe::metrics::Metrics;
 use http::{HeaderName, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -150,10 +153,15 @@ fn told(c: &Call) -> serde_json::Value {
         "input_tokens": c.usage.map(|u| u.input()),
         "output_tokens": c.usage.map(|u| u.output()),
         "cost_usd": c.cost.map(|m| m.usd()),
+        "lost": c.lost.iter().map(|l| serde_json::json!({
+            "model": l.model, "input_tokens": l.usage.input(), "output_tokens": l.usage.output(),
+            "cost_usd": l.cost.map(|m| m.usd()),
+        })).collect::<Vec<_>>(),
         "saved_usd": c.saved.and_then(|s| s.cost).map(|m| m.usd()),
         "first_content_ms": c.first_content.map(|d| d.as_secs_f64() * 1e3),
         "attempts": c.attempts.iter().map(|a| serde_json::json!({
             "model": a.model, "provider": a.provider, "outcome": a.outcome, "seconds": a.seconds,
+            "kind": a.kind.as_str(),
         })).collect::<Vec<_>>(),
         "ending": match c.ending {
             Ending::Running => "running",
@@ -171,16 +179,13 @@ fn model_call(m: &Metrics, route: &str, call: &CallRecord, source: &str, status:
     ai.calls.with_label_values(&[route, model, source, &status.to_string()]).inc();
     let lookup = if c.cache_reason.is_empty() { c.cache.as_str() } else { c.cache_reason };
     ai.lookups.with_label_values(&[route, lookup]).inc();
-    for a in &c.attempts {
-        ai.attempts.with_label_values(&[&a.provider, &a.model, a.outcome]).inc();
-    }
+    attempts(ai, &c);
     if let Some(u) = c.usage {
-        for (kind, n) in u.kinds() {
-            ai.tokens.with_label_values(&[model, kind]).inc_by(n);
-        }
+        billed(ai, model, &u, c.cost);
     }
-    if let Some(cost) = c.cost {
-        ai.cost_nano_usd.with_label_values(&[model]).inc_by(cost.nano_usd);
+    for lost in &c.lost {
+        billed(ai, &lost.model, &lost.usage, lost.cost);
+        ai.lost_tokens.with_label_values(&[&lost.model]).inc_by(lost.usage.input() + lost.usage.output());
     }
     if let Some(s) = c.saved {
         let by = &[c.cache.as_str()];
@@ -191,5 +196,35 @@ fn model_call(m: &Metrics, route: &str, call: &CallRecord, source: &str, status:
     }
     if let Some(first) = c.first_content.filter(|_| c.saved.is_none()) {
         ai.first_token_seconds.with_label_values(&[model]).observe(first.as_secs_f64());
+    }
+}
+
+fn billed(ai: &AiMetrics, model: &str, usage: &Usage, cost: Option<Money>) {
+    for (kind, n) in usage.kinds() {
+        ai.tokens.with_label_values(&[model, kind]).inc_by(n);
+    }
+    if let Some(cost) = cost {
+        ai.cost_nano_usd.with_label_values(&[model]).inc_by(cost.nano_usd);
+    }
+}
+
+fn attempts(ai: &AiMetrics, c: &Call) {
+    for a in &c.attempts {
+        ai.attempts.with_label_values(&[&a.provider, &a.model, a.outcome]).inc();
+        match (a.kind, a.outcome) {
+            (Try::Turn, _) => {}
+            (Try::Again, _) => ai.retries.with_label_values(&[&a.provider, &a.model]).inc(),
+            (Try::Hedge, outcome) => {
+                let result = match outcome {
+                    "ok" => "won",
+                    "hedged" => "lost",
+                    _ => "failed",
+                };
+                ai.hedges.with_label_values(&[&a.provider, &a.model, result]).inc();
+            }
+        }
+    }
+    for (model, provider) in &c.skipped {
+        ai.skipped.with_label_values(&[provider, model]).inc();
     }
 }

@@ -112,3 +112,10 @@ async fn the_anthropic_sdk_talks_to_providers_of_every_dialect() {
     let edge = Setup::new(EVERY).put("LLM", llm.url()).start().await;
     session(&edge, "anthropic_session.py").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openai_sdks_responses_reach_providers_of_every_dialect() {
+    let llm = obedient().await;
+    let edge = Setup::new(EVERY).put("LLM", llm.url()).start().await;
+    session(&edge, "responses_session.py").await;
+}

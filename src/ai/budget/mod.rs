@@ -152,7 +152,7 @@ impl Wallet {
         let Some(strict) = self.purses.iter().find(|p| p.budget.unpriced == Unpriced::Refuse) else {
             return Ok(choice);
         };
-        let priced = |stage: &mut Stage| stage.models.retain(|m| m.rate.is_some());
+        let priced = |stage: &mut Stage| stage.retain(|m| m.rate.is_some());
         priced(&mut choice.first);
         choice.fallback.iter_mut().for_each(priced);
         if choice.first.models.is_empty() {

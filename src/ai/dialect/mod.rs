@@ -3,9 +3,13 @@
 //! dialect is a folder whose front page implements [`Wire`].
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod chat;
 pub mod gemini;
 pub mod openai_chat;
+pub mod openai_responses;
+pub mod signature;
+mod whole;
 pub mod wire;
 
 #[cfg(test)]
@@ -15,7 +19,7 @@ use crate::config::ai as yaml;
 use chat::{Dropped, Fault, Fields, Unsupported};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-pub use wire::{Progress, Reader, Record, Seen, Wire, Writer};
+pub use wire::{Identity, Progress, Reader, Record, Seen, Wire, Writer};
 
 /// A way of speaking about chats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,8 +29,14 @@ pub enum Dialect {
     Openai,
     /// Anthropic's messages.
     Anthropic,
-    /// Google's Gemini. Providers only: what it would be as a client's dialect is answered as for OpenAI's.
+    /// OpenAI's legacy completions.
+    Completions,
+    /// OpenAI's Responses.
+    Responses,
+    /// Google's Gemini.
     Gemini,
+    /// Amazon Bedrock's Converse. Providers only, like Gemini's.
+    Bedrock,
 }
 
 /// A stream whose events make no sense.
@@ -57,8 +67,10 @@ impl From<yaml::Dialect> for Dialect {
     fn from(d: yaml::Dialect) -> Self {
         match d {
             yaml::Dialect::Openai => Dialect::Openai,
+            yaml::Dialect::OpenaiResponses => Dialect::Responses,
             yaml::Dialect::Anthropic => Dialect::Anthropic,
             yaml::Dialect::Gemini => Dialect::Gemini,
+            yaml::Dialect::Bedrock => Dialect::Bedrock,
         }
     }
 }
@@ -68,8 +80,11 @@ impl Dialect {
     pub fn as_str(self) -> &'static str {
         match self {
             Dialect::Openai => "openai",
+            Dialect::Completions => "openai_completions",
+            Dialect::Responses => "openai_responses",
             Dialect::Anthropic => "anthropic",
             Dialect::Gemini => "gemini",
+            Dialect::Bedrock => "bedrock",
         }
     }
 
@@ -77,16 +92,31 @@ impl Dialect {
     pub fn wire(self) -> &'static dyn Wire {
         match self {
             Dialect::Openai => &openai_chat::OpenaiChat,
+            Dialect::Completions => &openai_chat::completions::OpenaiCompletions,
+            Dialect::Responses => &openai_responses::OpenaiResponses,
             Dialect::Anthropic => &anthropic::Anthropic,
             Dialect::Gemini => &gemini::Gemini,
+            Dialect::Bedrock => &bedrock::Bedrock,
         }
     }
 
-    /// What a client speaks, judged before its request is understood: by the path, else by the version it sends.
+    /// What a client speaks, judged before its request is understood: by the path, else by the version or the key that
+    /// it sends.
     pub fn of_client(path: &str, headers: &HeaderMap) -> Dialect {
         let messages = path.trim_end_matches('/').ends_with("/messages") || path.contains("/messages/");
-        let models = path.contains("/models") && headers.contains_key("anthropic-version");
-        if messages || models { Dialect::Anthropic } else { Dialect::Openai }
+        let models = path.contains("/models");
+        if messages || models && headers.contains_key("anthropic-version") {
+            Dialect::Anthropic
+        } else if models && (gemini::is_at(path) || headers.contains_key(gemini::API_KEY)) {
+            Dialect::Gemini
+        } else {
+            Dialect::Openai
+        }
+    }
+
+    /// Whether its streams tell usage in a chunk of its own, and only if it is asked for.
+    pub fn asks_for_usage(self) -> bool {
+        matches!(self, Dialect::Openai | Dialect::Completions)
     }
 
     /// An error object of the gateway's own: the code is the gateway's word.

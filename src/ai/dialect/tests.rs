@@ -5,26 +5,52 @@
 
 use super::chat::{Dropped, Event};
 use super::*;
-use crate::ai::sse::Parser;
+use crate::ai::eventstream::tests::encoded;
+use crate::ai::framing::Framing;
+use crate::ai::sse::{Frame, Parser};
 use proptest::prelude::*;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
 const WANTED: Wanted = Wanted { created: 1_767_225_600, usage: true };
 /// Client to provider.
-const REQUESTS: [(Dialect, Dialect); 4] = [
+const REQUESTS: [(Dialect, Dialect); 15] = [
     (Dialect::Openai, Dialect::Anthropic),
     (Dialect::Anthropic, Dialect::Openai),
     (Dialect::Openai, Dialect::Gemini),
     (Dialect::Anthropic, Dialect::Gemini),
+    (Dialect::Gemini, Dialect::Openai),
+    (Dialect::Gemini, Dialect::Anthropic),
+    (Dialect::Responses, Dialect::Openai),
+    (Dialect::Responses, Dialect::Anthropic),
+    (Dialect::Responses, Dialect::Gemini),
+    (Dialect::Openai, Dialect::Responses),
+    (Dialect::Anthropic, Dialect::Responses),
+    (Dialect::Completions, Dialect::Anthropic),
+    (Dialect::Completions, Dialect::Responses),
+    (Dialect::Openai, Dialect::Bedrock),
+    (Dialect::Anthropic, Dialect::Bedrock),
 ];
 /// Provider to client.
-const ANSWERS: [(Dialect, Dialect); 4] = [
+const ANSWERS: [(Dialect, Dialect); 15] = [
     (Dialect::Openai, Dialect::Anthropic),
     (Dialect::Anthropic, Dialect::Openai),
     (Dialect::Gemini, Dialect::Openai),
     (Dialect::Gemini, Dialect::Anthropic),
+    (Dialect::Openai, Dialect::Gemini),
+    (Dialect::Anthropic, Dialect::Gemini),
+    (Dialect::Responses, Dialect::Openai),
+    (Dialect::Responses, Dialect::Anthropic),
+    (Dialect::Openai, Dialect::Responses),
+    (Dialect::Anthropic, Dialect::Responses),
+    (Dialect::Gemini, Dialect::Responses),
+    (Dialect::Anthropic, Dialect::Completions),
+    (Dialect::Responses, Dialect::Completions),
+    (Dialect::Bedrock, Dialect::Openai),
+    (Dialect::Bedrock, Dialect::Anthropic),
 ];
+/// Where arguments may be any text, and where an answer cannot be told to end at one.
+const FREE_ARGUMENTS: [Dialect; 2] = [Dialect::Responses, Dialect::Completions];
 
 fn folder(dialect: Dialect) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ai").join(dialect.as_str())
@@ -46,7 +72,7 @@ fn json_of(text: &str) -> Value {
 
 /// Compares with what stands beside the input.
 fn golden(input: &Path, to: Dialect, got: &str) {
-    let kind = input.extension().unwrap().to_str().unwrap();
+    let kind = input.extension().unwrap().to_str().unwrap().replace("jsonl", "sse");
     let beside = input.with_extension(format!("{}.{kind}", to.as_str()));
     if std::env::var_os("SLUICEGATE_UPDATE").is_some() {
         std::fs::write(&beside, got).unwrap();
@@ -63,6 +89,17 @@ fn target(thinking: yaml::Thinking) -> Target<'static> {
     Target { model: "up-1", max_tokens: 8192, thinking }
 }
 
+/// What the gateway adds to answers without a name.
+fn named(from: Dialect, mut answer: Value) -> Value {
+    from.wire().name(&mut answer, &Identity { id: "req-1".to_owned(), model: "best".to_owned() });
+    answer
+}
+
+/// A stream as its provider sends it.
+fn bytes_of(from: Dialect, text: &str) -> Vec<u8> {
+    if from == Dialect::Bedrock { encoded(text) } else { text.as_bytes().to_vec() }
+}
+
 fn fields(v: &Value) -> Fields {
     v.as_object().unwrap().clone()
 }
@@ -71,14 +108,24 @@ fn fields(v: &Value) -> Fields {
 fn requests_are_translated_as_the_tables_say() {
     for pair in REQUESTS {
         for (path, text) in inputs(pair.0, "request-") {
-            let got = match request(pair, &fields(&json_of(&text)), &target(yaml::Thinking::Adaptive)) {
+            // The names of Bedrock's models tell who made them, and that decides on some of the words.
+            let model = if pair.1 == Dialect::Bedrock { "eu.anthropic.up-1" } else { "up-1" };
+            let target = Target { model, ..target(yaml::Thinking::Adaptive) };
+            let got = match request(pair, &fields(&json_of(&text)), &target) {
                 Ok((body, dropped)) => json!({ "dropped": dropped.told(), "body": body }),
                 Err(e) => json!({ "refused": format!("{} {}", e.param, e.message) }),
             };
             let refused = path.to_str().unwrap().contains("request-refused");
-            // Gemini takes no picture by URL.
-            let by_url = pair.1 == Dialect::Gemini && text.contains("https://example.com/");
-            assert_eq!(got.get("refused").is_some(), refused || by_url, "{}: {got}", path.display());
+            // Gemini and Bedrock take no picture by URL, Responses no text that ends an answer.
+            let by_url = matches!(pair.1, Dialect::Gemini | Dialect::Bedrock) && text.contains("https://example.com/");
+            let stops = pair.1 == Dialect::Responses && (text.contains("\"stop\":") || text.contains("stop_sequences"));
+            let free = FREE_ARGUMENTS.contains(&pair.1) && path.to_str().unwrap().contains("refused_arguments");
+            assert_eq!(
+                got.get("refused").is_some(),
+                (refused && !free) || by_url || stops,
+                "{}: {got}",
+                path.display()
+            );
             golden(&path, pair.1, &pretty(&got));
         }
     }
@@ -89,11 +136,13 @@ fn answers_are_translated_as_the_tables_say() {
     for pair in ANSWERS {
         for (path, text) in inputs(pair.0, "answer-") {
             let mut dropped = Dropped::default();
-            let got = match answer(pair, &json_of(&text), WANTED, &mut dropped) {
+            let got = match answer(pair, &named(pair.0, json_of(&text)), WANTED, &mut dropped) {
                 Ok(body) => json!({ "dropped": dropped.told(), "body": body }),
                 Err(Garbage) => json!({ "garbage": true }),
             };
-            assert_eq!(got.get("garbage").is_some(), path.to_str().unwrap().contains("garbage"), "{}", path.display());
+            let free = FREE_ARGUMENTS.contains(&pair.1) && path.to_str().unwrap().contains("garbage_arguments");
+            let garbage = path.to_str().unwrap().contains("garbage") && !free;
+            assert_eq!(got.get("garbage").is_some(), garbage, "{}", path.display());
             golden(&path, pair.1, &pretty(&got));
         }
     }
@@ -105,28 +154,43 @@ fn errors_are_translated_as_the_tables_say() {
         for (path, text) in inputs(from, "error-") {
             let told = json_of(&text);
             let status = StatusCode::from_u16(u16::try_from(told["status"].as_u64().unwrap()).unwrap()).unwrap();
+            let fields = told["headers"].as_object().into_iter().flatten();
+            let headers = fields.map(|(n, v)| (n.parse().unwrap(), v.as_str().unwrap().parse().unwrap())).collect();
+            let (status, body) = match from.wire().refusal(&headers, Some(&told["body"])) {
+                Some((known, body)) => (known.unwrap_or(status), body),
+                None => (status, told["body"].clone()),
+            };
             let status = to.wire().status(status);
-            let body = to.wire().error(status, &from.wire().fault(&told["body"]));
+            let body = to.wire().error(status, &from.wire().fault(&body));
             golden(&path, to, &pretty(&json!({ "status": status.as_u16(), "body": body })));
         }
     }
 }
 
+/// The frames that a provider's bytes spell, however they are cut.
+fn frames(from: Dialect, parts: &[&[u8]]) -> Vec<Frame> {
+    let mut parser = Framing::of(from.wire().stream_type());
+    let mut frames: Vec<_> = parts.iter().flat_map(|p| parser.push(p).unwrap()).collect();
+    frames.extend(parser.finish().unwrap_or_else(|e| panic!("{e}")));
+    frames
+}
+
 /// A provider's bytes as the client's, and the answer that they spell. A stream that makes no sense ends in `GARBAGE`,
 /// one that is cut in `CUT`: what stands before must be the same.
 fn translated((from, to): (Dialect, Dialect), parts: &[&[u8]]) -> (String, Option<Value>) {
-    let (mut parser, mut reader, mut writer) = (Parser::default(), from.wire().reader(), to.wire().writer(WANTED));
+    let (mut reader, mut writer) = (from.wire().reader(), to.wire().writer(WANTED));
     let mut recorder = to.wire().recorder(1 << 20);
     let mut out = String::new();
-    let mut frames: Vec<_> = parts.iter().flat_map(|p| parser.push(p).unwrap()).collect();
-    frames.extend(parser.finish());
-    for frame in frames {
+    for frame in frames(from, parts) {
         let mut events = Vec::new();
-        let seen = from.wire().look(&frame);
+        let seen = match from.wire().look(&frame) {
+            Seen::Data(chunk) => Seen::Data(named(from, chunk)),
+            other => other,
+        };
         let sense = match &seen {
             Seen::Blank => continue,
             Seen::Data(chunk) => reader.read(chunk, &mut events),
-            Seen::End(_) => reader.end(&mut events),
+            Seen::End(mark) => reader.read(mark, &mut events).and_then(|()| reader.end(&mut events)),
             Seen::Error(e) => {
                 out += &to.wire().framed(&to.wire().error(StatusCode::BAD_GATEWAY, &from.wire().fault(e)));
                 return (out + "CUT", None);
@@ -163,16 +227,25 @@ fn translated((from, to): (Dialect, Dialect), parts: &[&[u8]]) -> (String, Optio
 fn streams_are_translated_as_the_tables_say_however_the_bytes_are_cut() {
     for pair in ANSWERS {
         for (path, text) in inputs(pair.0, "stream-") {
-            let bytes = text.as_bytes();
-            let (whole, recorded) = translated(pair, &[bytes]);
+            let bytes = bytes_of(pair.0, &text);
+            let (whole, recorded) = translated(pair, &[&bytes]);
             golden(&path, pair.1, &whole);
             let single: Vec<&[u8]> = bytes.chunks(1).collect();
             assert_eq!(translated(pair, &single).0, whole, "byte by byte: {}", path.display());
+            let uncut = frames(pair.0, &[&bytes]);
             for at in 0..bytes.len() {
                 let (a, b) = bytes.split_at(at);
-                assert_eq!(translated(pair, &[a, b]).0, whole, "cut at {at}: {}", path.display());
+                assert_eq!(frames(pair.0, &[a, b]), uncut, "cut at {at}: {}", path.display());
             }
-            let clean = whole.ends_with(if pair.1 == Dialect::Openai { "[DONE]\n\n" } else { "\"message_stop\"}\n\n" });
+            let last = whole.trim_end().rsplit("\n\n").next().unwrap();
+            let clean = match pair.1 {
+                Dialect::Anthropic => last.starts_with("event: message_stop\n"),
+                Dialect::Responses => {
+                    ["completed", "incomplete"].iter().any(|w| last.contains(&format!("event: response.{w}\n")))
+                }
+                Dialect::Gemini => whole.ends_with("}\n\n") && whole.contains("\"finishReason\""),
+                _ => last == "data: [DONE]",
+            };
             let broken = ["cut", "error", "endless"].iter().any(|w| path.to_str().unwrap().contains(w));
             assert_eq!((clean, recorded.is_some()), (!broken, !broken), "{}", path.display());
         }
@@ -185,11 +258,7 @@ fn streams_are_translated_as_the_tables_say_however_the_bytes_are_cut() {
 fn a_stream_and_a_whole_answer_are_translated_alike() {
     for (from, to) in ANSWERS {
         for (path, text) in inputs(from, "stream-") {
-            let (_, Some(recorded)) = translated((from, to), &[text.as_bytes()]) else { continue };
-            // Gemini has no clients, so nothing records its streams.
-            if from == Dialect::Gemini {
-                continue;
-            }
+            let (_, Some(recorded)) = translated((from, to), &[&bytes_of(from, &text)]) else { continue };
             let mut recorder = from.wire().recorder(1 << 20);
             let mut parser = Parser::default();
             for frame in parser.push(text.as_bytes()).unwrap() {
@@ -197,13 +266,26 @@ fn a_stream_and_a_whole_answer_are_translated_alike() {
                     recorder.add(&chunk, 1);
                 }
             }
-            let own = recorder.answer().unwrap_or_else(|| panic!("{}", path.display()));
+            let own = match from {
+                // Bedrock has no clients, so nothing records its streams, but its answers of the same names say the same.
+                Dialect::Bedrock => {
+                    let beside = path.to_str().unwrap().replace("stream-", "answer-").replace("jsonl", "json");
+                    let Ok(text) = std::fs::read_to_string(beside) else { continue };
+                    named(from, json_of(&text))
+                }
+                _ => recorder.answer().unwrap_or_else(|| panic!("{}", path.display())),
+            };
             let whole = answer((from, to), &own, WANTED, &mut Dropped::default()).unwrap();
             let plain = |mut v: Value| {
                 // Streamed arguments keep the provider's white space.
                 let calls = v.pointer_mut("/choices/0/message/tool_calls").and_then(Value::as_array_mut);
                 for arguments in calls.into_iter().flatten().filter_map(|c| c.pointer_mut("/function/arguments")) {
                     *arguments = json_of(arguments.as_str().unwrap());
+                }
+                for item in v.get_mut("output").and_then(Value::as_array_mut).into_iter().flatten() {
+                    if let Some(arguments) = item.get_mut("arguments") {
+                        *arguments = json_of(arguments.as_str().unwrap());
+                    }
                 }
                 // Choices of a stream may carry `logprobs: null` or not; whole answers always do.
                 if let Some(choice) = v.pointer_mut("/choices/0").and_then(Value::as_object_mut) {
@@ -218,17 +300,19 @@ fn a_stream_and_a_whole_answer_are_translated_alike() {
 
 #[test]
 fn replaying_a_recorded_message_gives_the_same_message() {
-    for (path, text) in inputs(Dialect::Anthropic, "answer-") {
-        let answer = json_of(&text);
-        let stream = Dialect::Anthropic.wire().replay(&answer, false).unwrap();
-        let (mut recorder, mut parser) = (Dialect::Anthropic.wire().recorder(1 << 20), Parser::default());
-        for frame in parser.push(stream.as_bytes()).unwrap() {
-            match Dialect::Anthropic.wire().look(&frame) {
-                Seen::Data(chunk) | Seen::End(chunk) => recorder.add(&chunk, 1),
-                other => panic!("{other:?}"),
+    for dialect in [Dialect::Anthropic, Dialect::Gemini] {
+        for (path, text) in inputs(dialect, "answer-") {
+            let answer = json_of(&text);
+            let stream = dialect.wire().replay(&answer, false).unwrap();
+            let (mut recorder, mut parser) = (dialect.wire().recorder(1 << 20), Parser::default());
+            for frame in parser.push(stream.as_bytes()).unwrap() {
+                match dialect.wire().look(&frame) {
+                    Seen::Data(chunk) | Seen::End(chunk) => recorder.add(&chunk, 1),
+                    other => panic!("{other:?}"),
+                }
             }
+            assert_eq!(recorder.answer().unwrap(), answer, "{}", path.display());
         }
-        assert_eq!(recorder.answer().unwrap(), answer, "{}", path.display());
     }
 }
 
@@ -307,7 +391,7 @@ proptest! {
     #[test]
     fn no_request_and_no_answer_makes_a_translation_panic(text in "\\PC{0,40}", n in any::<i64>()) {
         let odd = [json!(text), json!(n), json!(null), json!([text]), json!({ "type": text, "role": text, "content": n })];
-        for name in ["messages", "tools", "tool_choice", "system", "stop", "response_format", "output_config", "thinking"] {
+        for name in ["messages", "contents", "generationConfig", "toolConfig", "tools", "tool_choice", "system", "stop", "response_format", "output_config", "thinking"] {
             for v in &odd {
                 for (pair, back) in REQUESTS.into_iter().zip(ANSWERS) {
                     for v in [v.clone(), json!([v])] {

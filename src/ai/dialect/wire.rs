@@ -29,6 +29,15 @@ pub enum Seen {
     Garbage,
 }
 
+/// What an answer is called where its provider gives it no name.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its id.
+    pub id: String,
+    /// The model, in the gateway's words.
+    pub model: String,
+}
+
 /// How far the reading of a provider's stream has come.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -81,6 +90,10 @@ pub trait Record: Send {
     fn usage(&self) -> Option<Usage>;
     /// The complete answer; `None` when it is unfinished or was too large to record.
     fn answer(self: Box<Self>) -> Option<Value>;
+    /// The number that the next event bears, in dialects that number them.
+    fn next_number(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A dialect. All of it is pure.
@@ -100,6 +113,21 @@ pub trait Wire: Sync {
 
     /// Header fields that every request has, unless the client has sent its own.
     fn required(&self, _headers: &mut HeaderMap) {}
+
+    /// The media type of a provider's stream.
+    fn stream_type(&self) -> &'static str {
+        "text/event-stream"
+    }
+
+    /// A provider's refusal, told by its header and its body, in the envelope in which [`Wire::fault`] looks for what
+    /// it says, and with the status that it stands for, if another than it came with. `None` where the body is in that
+    /// envelope already.
+    fn refusal(&self, _headers: &HeaderMap, _json: Option<&Value>) -> Option<(Option<StatusCode>, Value)> {
+        None
+    }
+
+    /// Names an answer, or the event with which one begins, in a dialect whose answers bear no names.
+    fn name(&self, _json: &mut Value, _identity: &Identity) {}
 
     /// What a frame of a stream is.
     fn look(&self, frame: &Frame) -> Seen;
@@ -131,8 +159,12 @@ pub trait Wire: Sync {
         Fault {
             message: word("/error/message").unwrap_or_default(),
             kind: word("/error/type").unwrap_or_default(),
-            // Google's code is the status once more; its word stands under `status`.
-            code: word("/error/status").or_else(|| word("/error/code")),
+            // Google's code is the status once more; its word stands under `status`, where Azure has the number.
+            code: json
+                .pointer("/error/status")
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+                .or_else(|| word("/error/code")),
             param: word("/error/param"),
         }
     }
@@ -147,6 +179,16 @@ pub trait Wire: Sync {
     /// What the policy and the caches want to know about a request; every fault is named with its place.
     fn facts(&self, fields: &Fields) -> Result<Facts, AiError> {
         openai_chat::facts(fields)
+    }
+
+    /// The member of a request that holds the conversation.
+    fn conversation(&self) -> &'static str {
+        "messages"
+    }
+
+    /// Whether a request reads or changes what its provider keeps: then no answer to it is one to another.
+    fn is_stateful(&self, _fields: &Fields) -> bool {
+        false
     }
 
     /// Members of a request that do not change the answer: how it is delivered, who is billed, how the provider caches
@@ -200,9 +242,13 @@ pub trait Wire: Sync {
         openai_chat::error(status, fault)
     }
 
-    /// A status as clients know it: Anthropic's 529 is nobody else's.
+    /// A status as clients know it: Anthropic's 529 and Bedrock's 424, for a model that failed, are nobody else's.
     fn status(&self, status: StatusCode) -> StatusCode {
-        if status.as_u16() == 529 { StatusCode::SERVICE_UNAVAILABLE } else { status }
+        match status.as_u16() {
+            424 => StatusCode::BAD_GATEWAY,
+            529 => StatusCode::SERVICE_UNAVAILABLE,
+            _ => status,
+        }
     }
 
     /// Whether a complete answer may be served to an equal request.

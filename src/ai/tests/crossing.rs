@@ -4,7 +4,7 @@ use super::super::dialect::Dialect;
 use super::*;
 use serde_json::{Value, json};
 
-fn mixed(p: &Provider) -> World {
+pub fn mixed(p: &Provider) -> World {
     let price = "{ input: 3, output: 15, cache_read: 0.3, cache_write: 3.75, cache_write_1h: 6 }";
     world_of(&format!(
         "
@@ -21,22 +21,22 @@ tiers: {{ cheap: [gpt] }}",
     ))
 }
 
-fn golden(dialect: Dialect, name: &str) -> String {
+pub fn golden(dialect: Dialect, name: &str) -> String {
     let path = format!("{}/tests/fixtures/ai/{}/{name}", env!("CARGO_MANIFEST_DIR"), dialect.as_str());
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-fn messages(model: &str, more: &str) -> Prompt {
+pub fn messages(model: &str, more: &str) -> Prompt {
     let body = format!(r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"hi"}}]{more}}}"#);
     prompt::parse(Operation::Messages, Bytes::from(body), 1 << 20).unwrap()
 }
 
-async fn ask(w: &World, prompt: Prompt) -> Seen {
+pub async fn ask(w: &World, prompt: Prompt) -> Seen {
     read(w.reply_as(prompt, &exact_only(), &w.context).await).await
 }
 
 /// A provider that sends an event stream byte by byte.
-async fn dribbling(text: &str) -> Provider {
+pub async fn dribbling(text: &str) -> Provider {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let p = Provider { url: format!("http://{}/v1", listener.local_addr().unwrap()), seen: Arc::default() };
     let (log, text) = (p.seen.clone(), text.as_bytes().to_vec());

@@ -1,13 +1,20 @@
 //! Tests of the AI organ; here the scripted provider, which counts its calls, and the gateway around it.
 
+mod azure;
+mod bedrock;
 mod caching;
 mod collapsing;
-mod crossing;
+mod compat;
+pub mod crossing;
 mod fallback;
+mod gemini_client;
 mod keys;
 mod leaving;
 mod paying;
 mod reading;
+mod responses;
+mod routing;
+mod routing_streams;
 mod streaming;
 mod verdicts;
 
@@ -242,7 +249,8 @@ pub fn world_of(yaml: &str) -> World {
         in_flight: in_flight.clone(),
     };
     let caches = BTreeMap::from([("prompts".to_owned(), Arc::new(cache))]);
-    let gateway = Arc::new(Gateway::new(catalog, caches, Fetcher::new(), clock.clone()));
+    let gateway = Gateway::new(catalog, caches, Fetcher::new(), clock.clone()).on_board(&Arc::default(), &ai);
+    let gateway = Arc::new(gateway);
     let options = AiRoute { tier: Some("cheap".into()), cache: Some("prompts".into()), ..AiRoute::default() };
     let context = Context {
         route: "llm".into(),

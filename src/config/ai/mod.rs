@@ -2,13 +2,17 @@
 
 mod budget;
 mod cache;
+mod compat;
 mod model;
 mod provider;
+mod routing;
 
 pub use budget::{Budget, BudgetKey, OnExhausted, Period, State, Unpriced};
 pub use cache::{AnswerCache, Exact};
+pub use compat::{Azure, AzureAuth, Compat, Quirks};
 pub use model::{Model, Price, PriceList, Thinking};
-pub use provider::{Dialect, Provider, Timeouts};
+pub use provider::{Aws, Dialect, Provider, Timeouts};
+pub use routing::{After, Backoff, FallbackOn, Health, Hedge, Hold, Mix, Retry, Strategy, Streaming, Tier, faults};
 
 use super::semantic::{Embedder, VectorStore};
 use crate::base::units::Size;
@@ -26,9 +30,18 @@ pub struct Ai {
     /// Models by the name that clients and scripts use.
     #[serde(default)]
     pub models: BTreeMap<String, Model>,
-    /// Lists of models by tier name (`cheap`, `standard`, `best`); a tier's models are tried in this order.
+    /// Models by tier name (`cheap`, `standard`, `best`): a list, tried in that order, or a map with a strategy.
     #[serde(default)]
-    pub tiers: BTreeMap<String, Vec<String>>,
+    pub tiers: BTreeMap<String, Tier>,
+    /// When a failing model is left alone for a while.
+    #[serde(default)]
+    pub health: Health,
+    /// When the same model is asked again; a route may have its own.
+    #[serde(default)]
+    pub retry: Retry,
+    /// How streamed answers are watched; a route may have its own.
+    #[serde(default)]
+    pub stream: Streaming,
     /// A price list such as `conf/prices.yaml`, for models without a `price` of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<String>,
@@ -58,6 +71,9 @@ impl Default for Ai {
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
             tiers: BTreeMap::new(),
+            health: Health::default(),
+            retry: Retry::default(),
+            stream: Streaming::default(),
             prices: None,
             caches: BTreeMap::new(),
             budgets: BTreeMap::new(),
@@ -88,6 +104,18 @@ pub struct AiRoute {
     /// Names from `ai.budgets` that every call of this route is paid from, beside those of its key and team.
     #[serde(default)]
     pub budgets: Vec<String>,
+    /// The failures after which another model is asked; all but `content_filter` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback_on: Option<Vec<FallbackOn>>,
+    /// When the same model is asked again, in place of `ai.retry`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// When a second model is asked beside the first, in place of the tier's `hedge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
+    /// How streamed answers are watched, in place of `ai.stream`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Streaming>,
 }
 
 fn max_body() -> Size {

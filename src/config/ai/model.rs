@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How a model of the Anthropic dialect is told to think when the client asks for it in OpenAI's words.
+/// How a model of Anthropic's is told to think when the client asks for it in the words of another dialect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Thinking {
@@ -31,10 +31,14 @@ pub struct Model {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_tokens: Option<u64>,
-    /// Dialect `anthropic` only: how the model is told to think when the client asks for it in OpenAI's words;
-    /// `adaptive` when left out.
+    /// Models of Anthropic's only (dialects `anthropic` and `bedrock`): how the model is told to think when the client
+    /// asks for it in the words of another dialect; `adaptive` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<Thinking>,
+    /// How many tokens its context holds. Without it, it does not stand in for a model whose context was too small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub context_tokens: Option<u64>,
 }
 
 /// A price in US dollars per million tokens.

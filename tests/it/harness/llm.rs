@@ -192,7 +192,8 @@ fn tool_calls(calls: &Calls) -> Vec<Value> {
     calls.iter().map(call).collect()
 }
 
-fn whole(text: &str, calls: &Calls, call: &Value) -> Value {
+/// A complete answer in OpenAI's dialect.
+pub fn whole(text: &str, calls: &Calls, call: &Value) -> Value {
     let mut message = json!({ "role": "assistant", "content": text });
     if !calls.is_empty() {
         message["tool_calls"] = tool_calls(calls).into();
@@ -205,7 +206,8 @@ fn whole(text: &str, calls: &Calls, call: &Value) -> Value {
     })
 }
 
-fn events(text: &str, calls: &Calls, call: &Value, gate: Option<Gate>) -> Vec<Step> {
+/// The same as a stream: the head and the role event, then a word per event, then the calls.
+pub fn events(text: &str, calls: &Calls, call: &Value, gate: Option<Gate>) -> Vec<Step> {
     let event = |delta: Value, finish: Value| {
         let data = json!({
             "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": call["model"],
@@ -250,6 +252,7 @@ fn embedding(call: &Value) -> Value {
     json!({ "object": "list", "data": data, "model": call["model"], "usage": { "prompt_tokens": 3, "total_tokens": 3 } })
 }
 
-fn error(message: &str) -> Value {
+/// An error in OpenAI's dialect.
+pub fn error(message: &str) -> Value {
     json!({ "error": { "message": message, "type": "server_error", "param": null, "code": null } })
 }

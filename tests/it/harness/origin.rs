@@ -96,7 +96,7 @@ struct Inner {
     seen: Mutex<Vec<Seen>>,
     started: AtomicUsize,
     connections: AtomicUsize,
-    left: AtomicUsize,
+    left: Mutex<Vec<Seen>>,
 }
 
 /// The origin; it stops when the test's runtime does.
@@ -117,7 +117,7 @@ impl Origin {
             seen: Mutex::default(),
             started: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
-            left: AtomicUsize::new(0),
+            left: Mutex::default(),
         });
         let served = inner.clone();
         tokio::spawn(async move {
@@ -147,7 +147,12 @@ impl Origin {
 
     /// How many times the other side left before its answer was finished.
     pub fn abandoned(&self) -> usize {
-        self.inner.left.load(Ordering::SeqCst)
+        self.inner.left.lock().unwrap().len()
+    }
+
+    /// The requests whose answers the other side did not stay for.
+    pub fn given_up(&self) -> Vec<Seen> {
+        self.inner.left.lock().unwrap().clone()
     }
 
     /// Every request so far.
@@ -167,13 +172,13 @@ async fn serve(mut socket: TcpStream, inner: Arc<Inner>) {
     while let Some(mut seen) = read_request(&mut socket, &mut buffer).await {
         seen.number = inner.started.fetch_add(1, Ordering::SeqCst);
         let steps = (inner.script)(&seen);
-        inner.seen.lock().unwrap().push(seen);
+        inner.seen.lock().unwrap().push(seen.clone());
         for step in steps {
             match play(&mut socket, &mut buffer, step).await {
                 Played::On => {}
                 Played::Cut => return,
                 Played::Left => {
-                    inner.left.fetch_add(1, Ordering::SeqCst);
+                    inner.left.lock().unwrap().push(seen);
                     return;
                 }
             }

@@ -12,6 +12,8 @@ pub struct Process {
     child: Child,
     /// Where the listener `web` listens.
     pub web: SocketAddr,
+    /// Where the admin port listens, if the configuration has one.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Process {
@@ -45,13 +47,16 @@ impl Process {
             }
         });
         let mut said = String::new();
+        let (mut web, mut admin) = (None, None);
+        let wants_admin = std::fs::read_to_string(config).unwrap().contains("admin:");
         loop {
             let line = soon("the gateway to listen", told.recv()).await;
             let line = line.unwrap_or_else(|| panic!("the gateway ended:\n{said}"));
-            if line.contains("listener=\"web\"")
-                && let Some(web) = line.split("address=").nth(1).and_then(|a| a.split_whitespace().next()?.parse().ok())
-            {
-                return Process { child, web };
+            let at = line.split("address=").nth(1).and_then(|a| a.split_whitespace().next()?.parse().ok());
+            web = web.or(at.filter(|_| line.contains("listener=\"web\"")));
+            admin = admin.or(at.filter(|_| line.contains("listener=\"admin\"")));
+            if let Some(web) = web.filter(|_| admin.is_some() || !wants_admin) {
+                return Process { child, web, admin };
             }
             said.push_str(&line);
             said.push('\n');

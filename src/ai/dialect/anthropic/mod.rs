@@ -154,7 +154,7 @@ impl Wire for Anthropic {
     }
 
     fn status(&self, status: StatusCode) -> StatusCode {
-        status
+        if status.as_u16() == 424 { StatusCode::BAD_GATEWAY } else { status }
     }
 
     fn may_keep(&self, json: &Value) -> bool {

@@ -2,6 +2,7 @@
 
 use super::super::Writer as Write;
 use super::super::chat::{Event, Stop};
+use super::super::whole::Whole;
 use super::stop_reason;
 use crate::ai::usage::Usage;
 use serde_json::{Value, json};
@@ -143,32 +144,4 @@ fn delta(index: usize, delta: Value) -> Value {
 
 fn stopped(index: usize) -> Value {
     json!({ "type": "content_block_stop", "index": index })
-}
-
-/// Follows JSON text just far enough to know whether its outermost object is closed.
-#[derive(Default)]
-struct Whole {
-    depth: usize,
-    begun: bool,
-    in_text: bool,
-    escaped: bool,
-}
-
-impl Whole {
-    fn add(&mut self, text: &str) {
-        for b in text.bytes() {
-            match (self.in_text, b) {
-                (true, _) if self.escaped => self.escaped = false,
-                (true, b'\\') => self.escaped = true,
-                (_, b'"') => self.in_text = !self.in_text,
-                (false, b'{' | b'[') => (self.depth, self.begun) = (self.depth + 1, true),
-                (false, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        self.begun && self.depth == 0
-    }
 }

@@ -2,9 +2,10 @@
 
 use super::super::Target;
 use super::super::chat::{
-    Block, Dropped, Format, Media, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported, object,
+    Block, Dropped, Fields, Format, Media, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported,
+    object,
 };
-use super::super::gemini::SIGNED;
+use super::super::signature::is_anthropics;
 use crate::config::ai::Thinking;
 use serde_json::{Value, json};
 
@@ -49,7 +50,7 @@ fn message(m: &Message, dropped: &mut Dropped) -> Result<Option<Value>, Unsuppor
     dropped.rest(&m.rest);
     // Thinking without Anthropic's signature is another provider's, and refused.
     let signed = |b: &&Block| match &b.part {
-        Part::Reasoning(_, signature) => signature.as_ref().is_some_and(|s| !s.starts_with(SIGNED)),
+        Part::Reasoning(_, signature) => signature.as_deref().is_some_and(is_anthropics),
         _ => true,
     };
     if !m.blocks.iter().all(|b| signed(&b)) {
@@ -107,7 +108,7 @@ fn id(id: &str) -> String {
 }
 
 /// Arguments as the object that they are here; a call without any has an empty text elsewhere.
-pub(super) fn input(arguments: &str) -> Option<Value> {
+pub fn input(arguments: &str) -> Option<Value> {
     if arguments.trim().is_empty() {
         return Some(json!({}));
     }
@@ -150,7 +151,7 @@ fn output_config(format: Option<&Format>, effort: Option<String>, dropped: &mut 
     out.extend(effort.map(|e| ("effort".to_owned(), e.into())));
     match format {
         Some(Format::Schema(schema, _)) => {
-            out.insert("format".to_owned(), json!({ "type": "json_schema", "schema": schema }));
+            out.insert("format".to_owned(), json!({ "type": "json_schema", "schema": closed(schema) }));
         }
         // JSON without a schema cannot be asked for.
         Some(Format::Json) => dropped.note("response_format"),
@@ -159,9 +160,25 @@ fn output_config(format: Option<&Format>, effort: Option<String>, dropped: &mut 
     (!out.is_empty()).then_some(Value::Object(out))
 }
 
+/// The schema with every object closed that does not say whether it is: only such are taken here.
+fn closed(schema: &Value) -> Value {
+    match schema {
+        Value::Array(all) => all.iter().map(closed).collect(),
+        Value::Object(members) => {
+            let mut out: Fields = members.iter().map(|(name, value)| (name.clone(), closed(value))).collect();
+            let is_object = members.get("type").is_some_and(|t| t == "object") && members.get("properties").is_some();
+            if is_object && !out.contains_key("additionalProperties") {
+                out.insert("additionalProperties".to_owned(), false.into());
+            }
+            Value::Object(out)
+        }
+        other => other.clone(),
+    }
+}
+
 /// The `thinking` member with the effort beside it. What Anthropic would refuse is left out: thinking with a forced
 /// tool, after calls whose own thinking is not there, or without room for its budget.
-fn thinking(
+pub fn thinking(
     r: &Request,
     turns: &[Message],
     (max_tokens, how): (u64, Thinking),
@@ -201,7 +218,7 @@ fn calls_without_thought(turns: &[Message]) -> bool {
 }
 
 /// A text of white space alone cannot end an answer there.
-fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
+pub fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
     let fit: Vec<&String> = stop.iter().filter(|s| !s.trim().is_empty()).collect();
     if fit.len() < stop.len() {
         dropped.note("stop");
@@ -210,7 +227,7 @@ fn stop_sequences(stop: &[String], dropped: &mut Dropped) -> Option<Value> {
 }
 
 /// Temperatures end at 1 here, a thinking model takes none but 1, and newer models take only one of the two knobs.
-fn sampling(r: &Request, thinks: bool, dropped: &mut Dropped) -> (Option<f64>, Option<f64>) {
+pub fn sampling(r: &Request, thinks: bool, dropped: &mut Dropped) -> (Option<f64>, Option<f64>) {
     let is_one = |x: f64| (x - 1.0).abs() < f64::EPSILON;
     // One means the same as nothing for both.
     let (mut temperature, mut top_p) = (r.temperature.filter(|t| !is_one(*t)), r.top_p.filter(|p| !is_one(*p)));

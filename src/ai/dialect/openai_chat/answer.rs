@@ -11,8 +11,8 @@ pub fn read(json: &Value, dropped: &mut Dropped) -> Result<Answer, Garbage> {
     let choice = json.pointer("/choices/0").ok_or(Garbage)?;
     let message = choice.get("message").ok_or(Garbage)?;
     let mut blocks = Vec::new();
-    if let Some(thought) = text_in(message, "reasoning_content").or_else(|| text_in(message, "reasoning")) {
-        blocks.push(Block::new(Part::Reasoning(thought.to_owned(), None)));
+    if let Some(thought) = thought(message) {
+        blocks.push(Block::new(Part::Reasoning(thought, None)));
     }
     let said = texts(message.get("content"));
     if !said.is_empty() {
@@ -41,6 +41,18 @@ pub fn read(json: &Value, dropped: &mut Dropped) -> Result<Answer, Garbage> {
         stop: stop(reason).given(!calls.is_empty(), refusal.is_some()),
         usage: json.get("usage").and_then(Usage::from_openai),
     })
+}
+
+/// The thinking of a message or of a piece of one, in one of the places where servers put it: a member of its own, or
+/// (Mistral) among the parts of the content.
+pub(super) fn thought(message: &Value) -> Option<String> {
+    let own = text_in(message, "reasoning_content").or_else(|| text_in(message, "reasoning"));
+    let parts = || {
+        let parts = message.get("content").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let thinking = parts.iter().filter(|p| text_in(p, "type") == Some("thinking"));
+        thinking.map(|p| texts(p.get("thinking"))).collect::<String>()
+    };
+    Some(own.map_or_else(parts, str::to_owned)).filter(|t| !t.is_empty())
 }
 
 /// The text of a content: a string, or a list of parts as some servers send it.

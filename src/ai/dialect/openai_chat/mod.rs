@@ -1,6 +1,7 @@
 //! OpenAI's chat completions: <https://platform.openai.com/docs/api-reference/chat>.
 
 pub mod answer;
+pub mod completions;
 pub mod read;
 pub mod stream_in;
 pub mod stream_out;
@@ -93,7 +94,13 @@ impl Wire for OpenaiChat {
 
 /// The facts of a chat request.
 pub fn facts(fields: &Fields) -> Result<Facts, AiError> {
-    let mut facts = facts::chat(fields, |_| true)?;
+    settings(fields, facts::chat(fields, |_| true)?)
+}
+
+/// The facts with what stands beside the prompt in all of the older dialects.
+fn settings(fields: &Fields, mut facts: Facts) -> Result<Facts, AiError> {
+    facts.stream = flag(fields.get("stream"), "stream")?;
+    facts.temperature = fields.get("temperature").and_then(Value::as_f64);
     let options = fields.get("stream_options").and_then(|o| o.get("include_usage"));
     facts.wants_usage = flag(options, "stream_options.include_usage")?;
     let limit = fields.get("max_completion_tokens").or_else(|| fields.get("max_tokens"));

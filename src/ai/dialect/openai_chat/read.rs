@@ -175,7 +175,7 @@ fn block(part: Value, at: &str) -> Result<Block, Unsupported> {
 }
 
 /// `data:image/png;base64,…` or an address.
-fn media(url: &str, at: &str) -> Result<Media, Unsupported> {
+pub fn media(url: &str, at: &str) -> Result<Media, Unsupported> {
     let Some(inline) = url.strip_prefix("data:") else { return Ok(Media::Url(url.to_owned())) };
     match inline.split_once(";base64,") {
         Some((kind, data)) => {

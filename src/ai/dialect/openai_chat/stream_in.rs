@@ -2,7 +2,7 @@
 
 use super::super::chat::{Event, Stop, text_in};
 use super::super::{Garbage, Progress, Reader as Read};
-use super::answer::texts;
+use super::answer::{texts, thought};
 use super::stop;
 use crate::ai::usage::Usage;
 use serde_json::Value;
@@ -64,8 +64,7 @@ impl Reader {
     }
 
     fn delta(&mut self, delta: &Value, out: &mut Vec<Event>) -> Result<(), Garbage> {
-        let thought = text_in(delta, "reasoning_content").or_else(|| text_in(delta, "reasoning"));
-        out.extend(thought.filter(|t| !t.is_empty()).map(|t| Event::Reasoning(t.to_owned())));
+        out.extend(thought(delta).map(Event::Reasoning));
         let said = texts(delta.get("content"));
         if !said.is_empty() {
             out.push(Event::Text(said));

@@ -7,6 +7,18 @@ use super::super::chat::{
 };
 use serde_json::{Value, json};
 
+/// Fields of the same name and meaning in all of OpenAI's dialects.
+const SHARED: [&str; 7] = [
+    "metadata",
+    "moderation",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "store",
+    "verbosity",
+];
+/// What may be asked for as `service_tier` there.
+const SERVICE_TIERS: [&str; 5] = ["default", "fast", "flex", "priority", "ultrafast"];
 /// OpenAI takes no more stop texts.
 const STOPS_MAX: usize = 4;
 /// Thinking budgets in tokens up to which an effort is low, and medium.
@@ -44,8 +56,21 @@ pub fn request(r: &Request, target: &Target<'_>, dropped: &mut Dropped) -> Resul
         set("stream", Some(true.into()));
         set("stream_options", Some(json!({ "include_usage": true })));
     }
-    dropped.rest(&r.rest);
+    out.extend(shared(&r.rest, dropped));
     Ok(Value::Object(out))
+}
+
+/// What a request says in the words that OpenAI's dialects share; the rest is dropped and named.
+pub fn shared(rest: &Fields, dropped: &mut Dropped) -> Fields {
+    // Another dialect's tiers of service are not OpenAI's.
+    let known = |(name, value): &(&String, &Value)| match name.as_str() {
+        "service_tier" => value.as_str().is_some_and(|tier| SERVICE_TIERS.contains(&tier)),
+        name => SHARED.contains(&name) && !value.is_null(),
+    };
+    let (kept, left): (Vec<_>, Vec<_>) = rest.iter().partition(known);
+    let owned = |all: Vec<(&String, &Value)>| all.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    dropped.rest(&owned(left));
+    owned(kept)
 }
 
 fn messages(r: &Request, dropped: &mut Dropped) -> Result<Vec<Value>, Unsupported> {
@@ -191,7 +216,7 @@ fn format(f: &Format) -> Value {
 
 /// Whether OpenAI's strict mode takes a schema: every object lists all its properties as required and allows no others.
 /// Elsewhere optional properties are fine, and a schema with such must not become an error.
-fn is_strict(schema: &Value) -> bool {
+pub fn is_strict(schema: &Value) -> bool {
     match schema {
         Value::Array(all) => all.iter().all(is_strict),
         Value::Object(members) => {
@@ -210,7 +235,7 @@ fn is_strict(schema: &Value) -> bool {
 }
 
 /// Thinking that is off or left to the model is each model's own default here: many refuse the field altogether.
-fn effort(how: &Reasoning, dropped: &mut Dropped) -> Option<String> {
+pub fn effort(how: &Reasoning, dropped: &mut Dropped) -> Option<String> {
     match how {
         Reasoning::Off => None,
         Reasoning::Free => {
