@@ -10,7 +10,7 @@ use super::prompt::Operation;
 use super::sign::Signer;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
-use crate::config::ai::{Ai, AiRoute, Hedge, PriceList, Strategy, Thinking, Tier};
+use crate::config::ai::{Ai, AiRoute, PriceList, Thinking, Tier};
 use crate::config::secret::Secret;
 use crate::fetch::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue};
