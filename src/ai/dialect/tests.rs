@@ -120,12 +120,7 @@ fn requests_are_translated_as_the_tables_say() {
             let by_url = matches!(pair.1, Dialect::Gemini | Dialect::Bedrock) && text.contains("https://example.com/");
             let stops = pair.1 == Dialect::Responses && (text.contains("\"stop\":") || text.contains("stop_sequences"));
             let free = FREE_ARGUMENTS.contains(&pair.1) && path.to_str().unwrap().contains("refused_arguments");
-            assert_eq!(
-                got.get("refused").is_some(),
-                (refused && !free) || by_url || stops,
-                "{}: {got}",
-                path.display()
-            );
+            assert_eq!(got.get("refused").is_some(), (refused && !free) || by_url || stops, "{}: {got}", path.display());
             golden(&path, pair.1, &pretty(&got));
         }
     }
@@ -240,9 +235,7 @@ fn streams_are_translated_as_the_tables_say_however_the_bytes_are_cut() {
             let last = whole.trim_end().rsplit("\n\n").next().unwrap();
             let clean = match pair.1 {
                 Dialect::Anthropic => last.starts_with("event: message_stop\n"),
-                Dialect::Responses => {
-                    ["completed", "incomplete"].iter().any(|w| last.contains(&format!("event: response.{w}\n")))
-                }
+                Dialect::Responses => ["completed", "incomplete"].iter().any(|w| last.contains(&format!("event: response.{w}\n"))),
                 Dialect::Gemini => whole.ends_with("}\n\n") && whole.contains("\"finishReason\""),
                 _ => last == "data: [DONE]",
             };

@@ -35,10 +35,7 @@ pub fn request(fields: &Fields, dropped: &mut Dropped) -> Result<Request, Unsupp
     f.retain(|name, value| !IDLE.iter().any(|(n, v)| n == name && *v == value.to_string()));
     for name in NEEDED {
         if f.get(name).is_some_and(|v| !v.is_null()) {
-            return Err(Unsupported::at(
-                name,
-                "refers to what only OpenAI keeps; send the whole conversation as input",
-            ));
+            return Err(Unsupported::at(name, "refers to what only OpenAI keeps; send the whole conversation as input"));
         }
     }
     let mut r = Request { stream, ..Request::default() };
