@@ -1,9 +1,9 @@
 //! Sluicegate: one binary in front of your apps and your models. This page is the code map.
 //!
 //! **Bird's eye.** One *spine* ([`proxy`]: a request from top to bottom, one file for each station), *organs*
-//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`compress`], [`limit`], [`upstream`]: each whole in itself, strangers to
-//! each other), one *brain* ([`policy`]: a Rhai script reads facts and returns a decision), one *map* ([`plan`]: the
-//! compiled configuration, immutable, swapped whole).
+//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`compress`], [`limit`], [`mcp`], [`upstream`]: each whole in itself,
+//! strangers to each other), one *brain* ([`policy`]: a Rhai script reads facts and returns a decision), one *map*
+//! ([`plan`]: the compiled configuration, immutable, swapped whole).
 //!
 //! **The path of a request.**
 //! ```text
@@ -14,6 +14,9 @@
 //!   -> proxy/request    route -> body limit -> limits -> auth -> policy -> dispatch: the order of everything, one function
 //!        respond, redirect, policy, auth  -> Reply -> proxy/reply
 //!        ai                               -> proxy/ai -> ai::Gateway::answer -> Reply -> proxy/reply
+//!           images, audio, files ...      -> proxy/passthrough -> ai::Gateway::pass -> Reply -> proxy/reply
+//!           realtime                      -> proxy/passthrough -> on through Pingora, to a provider
+//!        mcp                              -> proxy/mcp -> mcp::Mcp::answer -> Reply -> proxy/reply
 //!        upstream                         -> proxy/cache (hot hit) or on through Pingora:
 //!   -> proxy/cache      key, look-up, may it be stored
 //!   -> proxy/upstream   which server, what it is told
@@ -50,6 +53,7 @@ pub mod bot;
 pub mod cache;
 pub mod compress;
 pub mod limit;
+pub mod mcp;
 pub mod upstream;
 // the brain
 pub mod policy;

@@ -4,6 +4,7 @@
 
 use super::catalog::Model;
 use super::dialect::chat::Dropped;
+use super::guard::report::Report;
 use super::prompt::Operation;
 use super::usage::Usage;
 use crate::base::clock::Clock;
@@ -140,6 +141,8 @@ pub struct Call {
     pub stream: bool,
     /// What the translation between client and provider left out.
     pub dropped: Dropped,
+    /// What the guards did.
+    pub guard: Report,
     /// The model that answered.
     pub model: Option<String>,
     /// Its provider.

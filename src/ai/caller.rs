@@ -48,6 +48,15 @@ impl Caller {
         Ok(choice)
     }
 
+    /// Whether what names no model may be asked for.
+    pub fn may_go_unnamed(&self) -> Result<(), AiError> {
+        if self.is_free() {
+            return Ok(());
+        }
+        let message = "this API key may use its own models only, and the request names none".to_owned();
+        Err(AiError::Refused { status: StatusCode::FORBIDDEN, message, reason: "model_not_allowed" })
+    }
+
     fn is_free(&self) -> bool {
         self.grants.iter().all(|g| g.is_open())
     }

@@ -1,13 +1,16 @@
 //! The models a gateway knows, compiled from the configuration, and the choice of the ones that may answer a prompt.
 
 pub use super::choice::{Choice, Stage};
+pub(super) use super::suggest::unknown;
 
 use super::compat::{Quirks, Variety};
 use super::dialect::Dialect;
 use super::error::AiError;
+use super::passthrough;
 use super::price::Rate;
 use super::prompt::Operation;
 use super::sign::Signer;
+use super::suggest::nearest;
 use crate::base::ids::{hex, sha256_parts};
 use crate::base::url::BaseUrl;
 use crate::config::ai::{Ai, AiRoute, PriceList, Thinking, Tier};
@@ -120,6 +123,8 @@ pub struct Fault {
 pub struct Catalog {
     models: BTreeMap<String, Arc<Model>>,
     tiers: BTreeMap<String, Stage>,
+    /// Each provider as a model without a name, for requests that name none.
+    bare: BTreeMap<String, Arc<Model>>,
 }
 
 impl Catalog {
@@ -163,6 +168,7 @@ impl Catalog {
                 faults.push(Fault { path, message: unknown("provider", &m.provider, ai.providers.keys()) });
             }
         }
+        catalog.bare = providers.values().map(|p| (p.name.clone(), Arc::new(bare(p)))).collect();
         catalog.compile_tiers(ai, &mut faults);
         if faults.is_empty() { Ok(catalog) } else { Err(faults) }
     }
@@ -213,7 +219,18 @@ impl Catalog {
             let message = unknown("model or tier", name, self.names());
             faults.push(Fault { path: format!("models[{i}]"), message });
         }
+        faults.extend(route.passthrough.iter().flat_map(|p| passthrough::check(self, p)));
         faults
+    }
+
+    /// Provider names.
+    pub(super) fn providers(&self) -> impl Iterator<Item = &String> {
+        self.bare.keys()
+    }
+
+    /// A provider as a model without a name.
+    pub(super) fn bare(&self, provider: &str) -> Option<&Arc<Model>> {
+        self.bare.get(provider)
     }
 
     /// Model names.
@@ -282,6 +299,18 @@ impl Catalog {
         let shown: String = name.chars().take(64).collect();
         let hint = nearest(name, self.offered(route)).map_or(String::new(), |n| format!(" Did you mean {n:?}?"));
         AiError::NoModel(format!("no model or tier {shown:?} on this route.{hint} {}", self.offer(route)))
+    }
+}
+
+fn bare(provider: &Arc<Provider>) -> Model {
+    Model {
+        name: String::new(),
+        upstream: String::new(),
+        provider: provider.clone(),
+        rate: None,
+        max_tokens: MAX_TOKENS,
+        thinking: Thinking::default(),
+        context_tokens: None,
     }
 }
 
@@ -356,22 +385,4 @@ fn digest(url: &BaseUrl, headers: &HeaderMap, variety: &Variety) -> String {
     let told = variety.told();
     parts.extend(Some(told.as_bytes()).filter(|t| !t.is_empty()));
     hex(&sha256_parts(parts))
-}
-
-pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a String>) -> String {
-    nearest(name, known).map_or_else(
-        || format!("there is no {what} {name:?}"),
-        |near| format!("there is no {what} {name:?}; did you mean {near:?}?"),
-    )
-}
-
-/// The most similar name, when one is similar at all.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
-    // The similarity is quadratic in the lengths, and `name` may come from a client.
-    let name: String = name.chars().take(64).collect();
-    known
-        .map(|k| (strsim::jaro_winkler(&name, k), k))
-        .filter(|(score, _)| *score > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, k)| k)
 }

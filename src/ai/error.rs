@@ -38,13 +38,16 @@ pub enum AiError {
         "no AI endpoint at {0}; there are /chat/completions, /completions, /responses, /messages, /messages/count_tokens, /embeddings, /models and /models/{{model}}:generateContent, :streamGenerateContent and :countTokens under this route"
     )]
     NoEndpoint(String),
+    /// An endpoint that the route does not open.
+    #[error("the endpoint {0:?} is not open on this route (ai.passthrough.endpoints)")]
+    EndpointClosed(&'static str),
     /// The right path with the wrong method.
     #[error("this endpoint takes {allowed}")]
     Method {
         /// The method to use.
         allowed: Method,
     },
-    /// The caller may not, or cannot pay.
+    /// The caller may not, or cannot pay; or a guard refused the request or withheld the answer.
     #[error("{message}")]
     Refused {
         /// The status to refuse with.
@@ -89,8 +92,9 @@ impl AiError {
             AiError::TooLarge { .. } => "body_too_large",
             AiError::NoModel(_) => "model_not_found",
             AiError::NoEndpoint(_) => "no_endpoint",
+            AiError::EndpointClosed(_) => "endpoint_closed",
             AiError::Method { .. } => "method_not_allowed",
-            AiError::Refused { reason, .. } | AiError::Provider { reason, .. } => reason,
+            AiError::Provider { reason, .. } | AiError::Refused { reason, .. } => reason,
             AiError::Resting { .. } => "models_resting",
         }
     }
@@ -100,7 +104,7 @@ impl AiError {
         match self {
             AiError::Invalid { .. } => StatusCode::BAD_REQUEST,
             AiError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            AiError::NoModel(_) | AiError::NoEndpoint(_) => StatusCode::NOT_FOUND,
+            AiError::NoModel(_) | AiError::NoEndpoint(_) | AiError::EndpointClosed(_) => StatusCode::NOT_FOUND,
             AiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             AiError::Refused { status, .. } => *status,
             AiError::Provider { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,

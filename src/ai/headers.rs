@@ -16,6 +16,7 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-sluicegate-provider");
 const COST: HeaderName = HeaderName::from_static("x-sluicegate-cost-usd");
 const ENTRY: HeaderName = HeaderName::from_static("x-sluicegate-entry");
 const DROPPED: HeaderName = HeaderName::from_static("x-sluicegate-dropped");
+const GUARD: HeaderName = HeaderName::from_static("x-sluicegate-guard");
 const SCORE: HeaderName = HeaderName::from_static("x-sluicegate-score");
 
 /// How far the caches may be used, in rising order.
@@ -88,6 +89,7 @@ pub fn dress(mut reply: Reply, call: &Call, age: Option<Duration>) -> Reply {
         (SCORE, &score),
         (COST, &cost),
         (DROPPED, &call.dropped.told()),
+        (GUARD, &call.guard.told()),
     ];
     for (name, value) in fields {
         if let Some(value) = value {

@@ -21,7 +21,12 @@ impl Run<'_> {
             _ => Source::AiCollapsed,
         };
         let facts = &self.prompt.facts;
-        let body = if facts.stream {
+        let shown = self.guarded.as_ref().filter(|g| g.watches_answers()).map(|g| g.again(&stored.body));
+        let body = if let Some(shown) = shown {
+            let answer = shown?;
+            let own = || self.prompt.dialect.wire().replay(&answer, facts.wants_usage);
+            if facts.stream { own()?.into() } else { answer.to_string().into() }
+        } else if facts.stream {
             let answer = serde_json::from_slice(&stored.body).ok()?;
             self.prompt.dialect.wire().replay(&answer, facts.wants_usage)?.into()
         } else {
@@ -34,6 +39,7 @@ impl Run<'_> {
             (c.cache, c.cache_reason, c.dropped) = (outcome, "", dropped);
             (c.model, c.tier) = (Some(stored.model.clone()), stored.tier.clone());
             c.provider = Some(stored.provider.clone()).filter(|p| !p.is_empty());
+            c.guard = self.guard_report();
             (c.cost, c.saved) = (Some(Money::default()), Some(savings(stored)));
             (c.first_content, c.took, c.ending) = (Some(took), Some(took), Ending::Complete);
             if outcome == CacheOutcome::Exact {

@@ -7,12 +7,12 @@ mod ask;
 pub mod budget;
 pub mod call;
 pub mod caller;
-mod canon;
 pub mod catalog;
 pub mod choice;
 pub mod collapse;
 mod compat;
 mod count;
+mod deliver;
 pub mod dialect;
 pub mod embed;
 pub mod error;
@@ -21,10 +21,12 @@ pub mod exact;
 pub mod facts;
 pub mod filings;
 mod framing;
+pub mod guard;
 pub mod headers;
 mod json;
 mod key;
 mod models;
+pub mod passthrough;
 mod paying;
 pub mod price;
 pub mod prompt;
@@ -33,12 +35,13 @@ mod reach;
 mod record;
 mod replay;
 pub mod routing;
+mod screen;
 pub mod seam;
 pub mod semantic;
 mod settle;
 mod sign;
-mod sse;
 mod stream;
+mod suggest;
 pub mod tokens;
 pub mod usage;
 pub mod vector;
@@ -51,9 +54,10 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
+use crate::base::canonical_json as canon;
 use crate::base::clock::Clock;
 use crate::base::reply::{Body, Reply};
-use crate::base::source::Source;
+use crate::base::sse;
 use crate::config::ai::{Ai, AiRoute};
 use crate::fetch::Fetcher;
 use budget::{Book, Budgets, Wallet};
@@ -61,24 +65,22 @@ use call::{Call, CallRecord, Ending, Watch};
 use caller::Caller;
 use catalog::{Catalog, Choice};
 use collapse::InFlight;
+use deliver::set_media_type;
 use error::AiError;
 use exact::ExactCache;
+use guard::{GuardSet, Guarded};
 use headers::{CacheMode, dress};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::HeaderMap;
 use paying::Funded;
 use plan::CachePlan;
 use prompt::{Operation, Prompt};
-use provider::Opened;
-use reach::Reached;
 use routing::Routing;
 use routing::board::Board;
 use seam::SemanticLookup;
-use settle::{Files, Settle};
+use settle::Files;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use stream::LiveStream;
-use verdict::Failure;
 
 /// Characters of the client's model name that are recorded.
 const MODEL_CHARS_MAX: usize = 128;
@@ -126,6 +128,8 @@ pub struct AiDirectives {
     pub threshold: Option<f32>,
     /// How long the answer may be served from a cache.
     pub ttl: Option<Duration>,
+    /// The guards to use instead of the route's, as far as the route allows.
+    pub guard: Option<String>,
 }
 
 /// What surrounds a prompt.
@@ -149,6 +153,7 @@ pub struct Context {
 pub struct Gateway {
     catalog: Catalog,
     caches: BTreeMap<String, Arc<AnswerCache>>,
+    guards: BTreeMap<String, Arc<GuardSet>>,
     fetcher: Fetcher,
     clock: Clock,
     routing: Routing,
@@ -167,6 +172,7 @@ struct Run<'a> {
     wallet: Option<Wallet>,
     /// An exhausted budget has turned the call to another tier.
     turned: bool,
+    guarded: Option<Arc<Guarded>>,
 }
 
 impl Gateway {
@@ -178,7 +184,7 @@ impl Gateway {
         clock: Clock,
     ) -> Gateway {
         let routing = Routing::alone(&catalog, clock.clone());
-        Gateway { catalog, caches, fetcher, clock, routing, funds: None }
+        Gateway { catalog, caches, guards: BTreeMap::new(), fetcher, clock, routing, funds: None }
     }
 
     /// The same with the section's rules, on a board that others share.
@@ -231,10 +237,17 @@ impl Gateway {
             }
             _ => {}
         }
-        match self.prepare(prompt, directives, context, record) {
+        let (screened, guarded) = match self.screen(prompt, directives, context, record) {
+            Ok(screened) => screened,
+            Err(e) => return dress(e.reply(prompt.dialect), &record.read(), None),
+        };
+        let prompt = screened.as_ref().unwrap_or(prompt);
+        match self.prepare((prompt, guarded.as_deref()), directives, context, record) {
             Ok((Funded { choice, wallet }, plan)) => {
                 let record = record.clone();
-                let run = Run { gateway: self, prompt, context, choice, plan, record, started, wallet, turned: false };
+                let turned = false;
+                let run =
+                    Run { gateway: self, prompt, context, choice, plan, record, started, wallet, turned, guarded };
                 if prompt.operation.is_count() { run.count().await } else { run.answer().await }
             }
             Err(e) => e.reply(prompt.dialect),
@@ -243,7 +256,7 @@ impl Gateway {
 
     fn prepare(
         &self,
-        prompt: &Prompt,
+        (prompt, guarded): (&Prompt, Option<&Guarded>),
         directives: &AiDirectives,
         context: &Context,
         record: &CallRecord,
@@ -252,7 +265,7 @@ impl Gateway {
         let choice = self.catalog.choose(&prompt.facts.model, script, &context.options)?;
         let funded = self.funded(prompt, context, choice)?;
         let cache = context.options.cache.as_ref().and_then(|name| self.caches.get(name));
-        let plan = CachePlan::make(prompt, directives, context, &funded.choice, cache)?;
+        let plan = CachePlan::make(prompt, directives, context, (&funded.choice, guarded), cache)?;
         record.note(|c| {
             c.target.clone_from(&funded.choice.name);
             (c.cache, c.cache_reason) = (plan.outcome, plan.reason);
@@ -304,64 +317,4 @@ impl Run<'_> {
             }
         }
     }
-
-    fn deliver(&self, reached: Reached, files: Files) -> Reply {
-        let Reached { opened, model, tier, stand_in, asked, pass } = reached;
-        let stand_in = stand_in || self.turned;
-        self.record.note(|c| {
-            (c.model, c.provider) = (Some(model.name.clone()), Some(model.provider.name.clone()));
-            c.tier.clone_from(&tier);
-        });
-        let (record, clock, started) = (self.record.clone(), self.gateway.clock.clone(), self.started);
-        let spoken = self.prompt.dialect;
-        let provider = model.provider.speaks(spoken);
-        let pass = Some(pass);
-        let settle = Settle { record, files, model, dialect: spoken, tier, stand_in, clock, started, asked, pass };
-        let mut reply = Reply::new(StatusCode::OK, Source::Provider).because(self.reason());
-        let facts = &self.prompt.facts;
-        match opened {
-            Opened::Whole { headers, body, json, usage, dropped } => {
-                self.record.note(|c| c.dropped = dropped);
-                // What is stored is the JSON, also where the client gets it as a stream.
-                let whole = if facts.stream { json.to_string().into() } else { body.clone() };
-                settle.complete(usage, Some((&json, whole)));
-                (reply.headers, reply.body) = (headers, Body::Full(body));
-            }
-            Opened::Live { headers, live, dropped } => {
-                self.record.note(|c| c.dropped = dropped);
-                reply.headers = headers;
-                let wanted = dialect::Wanted { created: self.gateway.clock.unix_secs(), usage: facts.wants_usage };
-                let watch = self.gateway.routing.streaming(&self.context.options);
-                reply.body = Body::Stream(Box::new(LiveStream::new(*live, settle, provider, (wanted, watch))));
-            }
-        }
-        set_media_type(&mut reply, facts.stream);
-        dress(reply, &self.record.read(), None)
-    }
-
-    fn give_up(&self, failure: Failure) -> Reply {
-        let reply = match *failure.passed {
-            Ok(mut passed) => {
-                let headers = std::mem::take(&mut passed.headers);
-                let (status, body) = passed.told(self.prompt.dialect);
-                let mut reply = Reply::full(status, Source::Provider, "application/json", body);
-                reply.headers.extend(headers);
-                reply.because(failure.reason)
-            }
-            Err(error) => error.reply(self.prompt.dialect),
-        };
-        dress(reply, &self.record.read(), None)
-    }
-
-    fn reason(&self) -> &'static str {
-        let call = self.record.read();
-        if call.cache_reason.is_empty() { call.cache.as_str() } else { call.cache_reason }
-    }
-}
-
-fn set_media_type(reply: &mut Reply, stream: bool) {
-    let kind = if stream { "text/event-stream; charset=utf-8" } else { "application/json" };
-    reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    // Shared caches in front must not keep what was made for one caller.
-    reply.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
 }

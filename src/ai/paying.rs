@@ -10,8 +10,11 @@ use super::{Context, Gateway, Prompt};
 use crate::base::units::Money;
 use std::sync::Arc;
 
+/// Most tokens that are reserved for a request that passes through.
+const PASSING_TOKENS_MAX: u64 = 10_000;
+
 /// Money reserved for a call under way. Dropped while a model is being asked, it pays for the input: the provider has
-/// read it. Dropped otherwise, it costs nothing.
+/// read it. Dropped otherwise, it pays what the record says, which is nothing where no model answered.
 pub struct Paying {
     hold: Option<Hold>,
     record: Arc<CallRecord>,
@@ -41,17 +44,56 @@ impl Gateway {
     pub(super) fn funded(&self, prompt: &Prompt, context: &Context, choice: Choice) -> Result<Funded, AiError> {
         let caller = &context.caller;
         let choice = caller.permitted(choice, &self.catalog)?;
-        let funds = self.funds.as_ref().filter(|_| prompt.operation.is_billed());
-        let Some((budgets, book)) = funds else { return Ok(Funded { choice, wallet: None }) };
-        let wallet = Wallet::of((budgets, book), &context.options.budgets, caller, &context.route)?;
-        if wallet.is_empty() {
+        if !prompt.operation.is_billed() {
             return Ok(Funded { choice, wallet: None });
         }
+        let Some(wallet) = self.wallet(context)? else { return Ok(Funded { choice, wallet: None }) };
         let choice = match wallet.cheaper() {
             Some(purse) => instead(purse, (&self.catalog, caller), self.clock.unix_secs())?,
             None => choice,
         };
         Ok(Funded { choice: wallet.countable(choice)?, wallet: Some(wallet) })
+    }
+}
+
+/// What passes through: who may use it, and what cannot be counted.
+impl Gateway {
+    fn wallet(&self, context: &Context) -> Result<Option<Wallet>, AiError> {
+        let Some((budgets, book)) = &self.funds else { return Ok(None) };
+        let wallet = Wallet::of((budgets, book), &context.options.budgets, &context.caller, &context.route)?;
+        Ok(Some(wallet).filter(|w| !w.is_empty()))
+    }
+
+    /// A request without a model's name: nothing for a key that has models of its own, and not to be counted.
+    pub(super) fn unnamed(&self, context: &Context) -> Result<(), AiError> {
+        context.caller.may_go_unnamed()?;
+        self.uncounted(context)
+    }
+
+    /// Nothing is counted of this: a strict budget does not pay for it, and an exhausted one for nothing.
+    pub(super) fn uncounted(&self, context: &Context) -> Result<(), AiError> {
+        self.wallet(context)?.map_or(Ok(()), |w| w.uncounted())
+    }
+
+    /// What of a choice the caller may use and pay for.
+    pub(super) fn passable(&self, choice: Choice, context: &Context) -> Result<Choice, AiError> {
+        let choice = context.caller.permitted(choice, &self.catalog)?;
+        self.wallet(context)?.map_or(Ok(choice.clone()), |w| w.countable(choice))
+    }
+
+    /// Reserves for a request that passes. Of its body the beginning is known, which may be media: it counts as text, up
+    /// to a bound.
+    pub(super) fn pay_for_passing(
+        &self,
+        models: &[Arc<Model>],
+        (context, record): (&Context, &Arc<CallRecord>),
+        head_bytes: usize,
+    ) -> Result<Option<Paying>, AiError> {
+        let Some(wallet) = self.wallet(context)? else { return Ok(None) };
+        let estimate = Estimate { input: tokens::of_text(head_bytes).min(PASSING_TOKENS_MAX), output: Some(0) };
+        let hold = wallet.hold(models.iter(), &estimate, false);
+        let hold = hold.map_err(|b| exhausted(&b, self.clock.unix_secs()))?;
+        Ok(Some(Paying { input: hold.amount(), hold: Some(hold), record: record.clone(), estimate }))
     }
 }
 
@@ -93,11 +135,10 @@ impl Paying {
 
 impl Drop for Paying {
     fn drop(&mut self) {
-        let asking = || self.record.read().attempts.iter().any(|a| a.outcome == "client_gone");
-        if let Some(hold) = self.hold.take()
-            && asking()
-        {
-            hold.settle(self.input);
-        }
+        let Some(hold) = self.hold.take() else { return };
+        let call = self.record.read();
+        // A withheld answer has its cost in the record already.
+        let left = call.attempts.iter().any(|a| a.outcome == "client_gone").then_some(self.input);
+        hold.settle(call.cost.or(left).unwrap_or_default());
     }
 }

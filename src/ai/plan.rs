@@ -6,6 +6,7 @@ use super::collapse::InFlight;
 use super::error::AiError;
 use super::exact::{ExactCache, Stored};
 use super::filings::Filings;
+use super::guard::Guarded;
 use super::headers::{CacheMode, ClientWish};
 use super::key::{self, Key, Scope};
 use super::prompt::Prompt;
@@ -42,7 +43,7 @@ impl CachePlan {
         prompt: &Prompt,
         directives: &AiDirectives,
         context: &Context,
-        choice: &Choice,
+        (choice, guarded): (&Choice, Option<&Guarded>),
         cache: Option<&Arc<AnswerCache>>,
     ) -> Result<CachePlan, AiError> {
         let wish = ClientWish::read(&context.headers)?;
@@ -62,13 +63,10 @@ impl CachePlan {
             return Ok(CachePlan::bypass("client"));
         }
         let (fingerprint, beta) = (choice.fingerprint(), provider::beta(&context.headers));
-        let scope = Scope {
-            tenant: &context.tenant,
-            route: &context.route,
-            policy: &context.policy,
-            target: &fingerprint,
-            beta: &beta,
-        };
+        // What was answered under other guards was not looked at by these.
+        let rules = guarded.map_or_else(|| context.policy.clone(), |g| format!("{}+{}", context.policy, g.digest()));
+        let scope =
+            Scope { tenant: &context.tenant, route: &context.route, policy: &rules, target: &fingerprint, beta: &beta };
         let key = key::exact(prompt, &scope);
         let mut plan = CachePlan::bypass("");
         plan.outcome = if wish.refresh { CacheOutcome::Refresh } else { CacheOutcome::Miss };
@@ -76,7 +74,12 @@ impl CachePlan {
         plan.filings = cache.in_flight.filings.clone();
         plan.collapse = (!wish.refresh).then(|| (cache.in_flight.clone(), key));
         let wanted = script.min(client) == CacheMode::Semantic && prompt.operation.is_chat();
-        match cache.semantic.as_ref().filter(|_| wanted).map(|s| (s, unfit(prompt))) {
+        match cache
+            .semantic
+            .as_ref()
+            .filter(|_| wanted)
+            .map(|s| (s, unfit(prompt).or_else(|| guarded.and_then(Guarded::unfit))))
+        {
             Some((_, Some(reason))) => plan.reason = reason,
             Some((semantic, None)) => {
                 let query = query(prompt, directives, &scope, semantic);

@@ -5,6 +5,8 @@ use super::error::AiError;
 use super::facts::{self, Facts};
 use super::json::{Edit, ask_for_usage, members, splice};
 use crate::base::strict_json;
+use crate::base::url::unescaped;
+use crate::config::ai::passthrough::Endpoint;
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Map, Value};
@@ -38,6 +40,8 @@ pub enum Operation {
     Models,
     /// `GET …/models/{id}`.
     Model,
+    /// What passes without being understood.
+    Pass(Endpoint),
 }
 
 /// What the paths of the endpoints end in.
@@ -89,13 +93,16 @@ impl Operation {
             Operation::Embeddings => "embeddings",
             Operation::Models => "models",
             Operation::Model => "model",
+            Operation::Pass(endpoint) => endpoint.as_str(),
         }
     }
 
     /// What a client that asks so speaks.
     pub fn dialect(self) -> Dialect {
         match self {
-            Operation::Messages | Operation::CountTokens => Dialect::Anthropic,
+            Operation::Messages | Operation::CountTokens | Operation::Pass(Endpoint::MessageBatches) => {
+                Dialect::Anthropic
+            }
             Operation::Completions => Dialect::Completions,
             Operation::Responses => Dialect::Responses,
             Operation::Generate | Operation::StreamGenerate | Operation::CountContents => Dialect::Gemini,
@@ -105,7 +112,7 @@ impl Operation {
 
     /// Whether a provider bills it.
     pub fn is_billed(self) -> bool {
-        !self.is_count() && !matches!(self, Operation::Models | Operation::Model)
+        !self.is_count() && !matches!(self, Operation::Models | Operation::Model | Operation::Pass(_))
     }
 
     /// Whether it is a chat, in whichever dialect.
@@ -132,15 +139,7 @@ impl Operation {
 pub fn model_in(path: &str) -> Option<String> {
     let path = gemini::method_at(path).map_or(path, |(model, _)| model);
     let (_, id) = path.trim_end_matches('/').split_once("/models/")?;
-    let mut bytes = Vec::with_capacity(id.len());
-    let mut rest = id.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
-        let code = code.filter(|_| *first == b'%').and_then(|h| u8::from_str_radix(h, 16).ok());
-        bytes.push(code.unwrap_or(*first));
-        rest = if code.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8(bytes).ok()
+    unescaped(id)
 }
 
 /// One model request.
@@ -221,6 +220,20 @@ impl Prompt {
     /// The length of the body as received.
     pub fn body_bytes(&self) -> usize {
         self.body.len()
+    }
+
+    /// The bytes as received, which are JSON and therefore text.
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_default()
+    }
+
+    /// The same request with some of its bytes replaced. What stood in the path stays.
+    pub(super) fn edited(&self, edits: Vec<Edit>) -> Result<Prompt, AiError> {
+        let body = splice(self.text(), edits);
+        let mut new = parse(self.operation, body.into(), usize::MAX)?;
+        (new.dialect, new.facts.stream) = (self.dialect, self.facts.stream);
+        new.facts.model.clone_from(&self.facts.model);
+        Ok(new)
     }
 
     /// The conversation: a list of messages, or one text of the user's. Nothing for other operations.

@@ -3,7 +3,7 @@
 use super::call::CallRecord;
 use super::catalog::{Model, Peer, Provider};
 use super::dialect::chat::{Dropped, Fields};
-use super::dialect::{self, Identity, Target, Wanted, anthropic, openai_chat};
+use super::dialect::{self, Dialect, Identity, Target, Wanted, anthropic, openai_chat};
 use super::framing::Framing;
 use super::peek;
 use super::prompt::{Operation, Prompt};
@@ -238,21 +238,28 @@ pub fn beta(client: &HeaderMap) -> Vec<u8> {
     out
 }
 
-fn request_headers(peer: Peer<'_>, asking: &Asking<'_>) -> HeaderMap {
-    let (mut out, stream) = (HeaderMap::new(), asking.prompt.facts.stream);
+/// The client's fields that reach the provider, and those that the provider must have.
+pub fn forwarded(peer: Peer<'_>, client: (Dialect, &HeaderMap)) -> HeaderMap {
+    let mut out = HeaderMap::new();
     let wire = peer.dialect.wire();
-    let own = if peer.dialect == asking.prompt.dialect { wire.forwarded() } else { &[] };
+    let own = if peer.dialect == client.0 { wire.forwarded() } else { &[] };
     for name in FORWARDED.iter().chain(own) {
-        for value in asking.client.get_all(name) {
+        for value in client.1.get_all(name) {
             out.append(name.clone(), value.clone());
         }
     }
     wire.required(&mut out);
+    out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    out.insert(header::USER_AGENT, HeaderValue::from_static(concat!("sluicegate/", env!("CARGO_PKG_VERSION"))));
+    out
+}
+
+fn request_headers(peer: Peer<'_>, asking: &Asking<'_>) -> HeaderMap {
+    let (stream, wire) = (asking.prompt.facts.stream, peer.dialect.wire());
+    let mut out = forwarded(peer, (asking.prompt.dialect, asking.client));
     let accept = if stream { wire.stream_type() } else { "application/json" };
     out.insert(header::ACCEPT, HeaderValue::from_static(accept));
-    out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    out.insert(header::USER_AGENT, HeaderValue::from_static(concat!("sluicegate/", env!("CARGO_PKG_VERSION"))));
     out.extend(peer.model.provider.headers.iter().map(|(n, v)| (n.clone(), v.clone())));
     out
 }

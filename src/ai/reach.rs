@@ -209,7 +209,8 @@ impl Run<'_> {
         let asking = Asking { prompt, client, now: clock.unix_secs(), watch, record };
         let answered = timeout_at(ends, provider::ask(&self.gateway.fetcher, model, &asking)).await;
         let answered = answered.unwrap_or_else(|_| Err(verdict::too_late(model)));
-        match answered.and_then(|opened| self.unfiltered(model, opened)) {
+        let answered = answered.and_then(|opened| self.unfiltered(model, opened));
+        match answered.and_then(|opened| self.judged(opened, model)) {
             Ok(opened) => {
                 trying.tell("ok", Some(StatusCode::OK), None);
                 pass.began(prompt.operation.is_chat().then_some(prompt.facts.stream));

@@ -6,6 +6,8 @@ use super::dialect::chat::Fault;
 use super::error::AiError;
 use super::routing::cause::{self, Cause};
 use super::routing::hints;
+use crate::base::reply::Reply;
+use crate::base::source::Source;
 use crate::fetch::{FetchError, Fetched};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -96,6 +98,22 @@ pub struct Failure {
     pub cause: Cause,
     /// What the client gets if nothing else is tried.
     pub passed: Box<Result<Passed, AiError>>,
+}
+
+impl Failure {
+    /// The answer for a client of this dialect where nothing else is tried.
+    pub fn told(self, client: Dialect) -> Reply {
+        match *self.passed {
+            Ok(mut passed) => {
+                let headers = std::mem::take(&mut passed.headers);
+                let (status, body) = passed.told(client);
+                let mut reply = Reply::full(status, Source::Provider, "application/json", body);
+                reply.headers.extend(headers);
+                reply.because(self.reason)
+            }
+            Err(error) => error.reply(client),
+        }
+    }
 }
 
 /// The fields for the client.
@@ -261,6 +279,13 @@ pub fn filtered(model: &Model) -> Failure {
 pub fn nobody(error: AiError) -> Failure {
     let (reason, cause) = (error.reason(), Cause::Nobody);
     Failure { reason, status: None, retry_after: None, cause, passed: Box::new(Err(error)) }
+}
+
+/// A good answer that a guard withholds.
+pub fn withheld(error: AiError, next: bool) -> Failure {
+    let (reason, status) = (error.reason(), Some(StatusCode::OK));
+    let cause = if next { Cause::Withheld } else { Cause::Request };
+    Failure { reason, status, retry_after: None, cause, passed: Box::new(Err(error)) }
 }
 
 /// An answer that is none.

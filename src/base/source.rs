@@ -24,6 +24,10 @@ pub enum Source {
     AiCollapsed,
     /// A model provider.
     Provider,
+    /// A server of the Model Context Protocol.
+    Mcp,
+    /// A result of such a server that was kept.
+    McpCache,
 }
 
 impl Source {
@@ -40,11 +44,13 @@ impl Source {
             Source::AiSemantic => "ai_semantic",
             Source::AiCollapsed => "ai_collapsed",
             Source::Provider => "provider",
+            Source::Mcp => "mcp",
+            Source::McpCache => "mcp_cache",
         }
     }
 
     /// Every source, for metric registration.
-    pub const ALL: [Source; 10] = [
+    pub const ALL: [Source; 12] = [
         Source::Gateway,
         Source::Policy,
         Source::Auth,
@@ -55,5 +61,7 @@ impl Source {
         Source::AiSemantic,
         Source::AiCollapsed,
         Source::Provider,
+        Source::Mcp,
+        Source::McpCache,
     ];
 }

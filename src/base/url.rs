@@ -63,6 +63,19 @@ impl BaseUrl {
     }
 }
 
+/// A text with its percent-escapes decoded (RFC 3986 §2.1); `None` where they spell no UTF-8.
+pub fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
+        let code = code.filter(|_| *first == b'%').and_then(|h| u8::from_str_radix(h, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8(bytes).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

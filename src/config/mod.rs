@@ -11,6 +11,7 @@ pub mod error;
 pub mod limit;
 pub mod listener;
 pub mod load;
+pub mod mcp;
 pub mod observability;
 pub mod policy;
 pub mod positions;

@@ -1,12 +1,12 @@
 //! `routes:` which request goes where, and with what options.
 
-use super::{ai::AiRoute, cache::RouteCache, compress::Compress, policy::OnError};
+use super::{ai::AiRoute, cache::RouteCache, compress::Compress, mcp::McpRoute, policy::OnError};
 use crate::base::units::Size;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One rule: a match, exactly one action (`upstream`, `ai`, `respond` or `redirect`), and options.
+/// One rule: a match, exactly one action (`upstream`, `ai`, `mcp`, `respond` or `redirect`), and options.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
@@ -25,6 +25,9 @@ pub struct Route {
     /// Action: model calls.
     #[serde(default)]
     pub ai: Option<AiRoute>,
+    /// Action: servers of the Model Context Protocol.
+    #[serde(default)]
+    pub mcp: Option<McpRoute>,
     /// Action: a fixed answer.
     #[serde(default)]
     pub respond: Option<Respond>,
@@ -55,7 +58,8 @@ pub struct Route {
     /// Header fields to change.
     #[serde(default)]
     pub headers: Headers,
-    /// Largest request body; a larger one is answered 413. Default: no limit for `upstream`, 8MiB for `ai`.
+    /// Largest request body; a larger one is answered 413. Default: no limit for `upstream`, 8MiB for `ai`, 4MiB
+    /// for `mcp`.
     #[serde(default)]
     pub max_body: Option<Size>,
 }

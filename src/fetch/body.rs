@@ -21,6 +21,8 @@ pub struct Fetched {
     peer: HttpPeer,
     connector: Arc<Connector>,
     between_bytes: Duration,
+    /// Whether the connection may serve again.
+    again: bool,
 }
 
 impl Fetched {
@@ -37,7 +39,12 @@ impl Fetched {
         if session.as_http1().is_some() {
             peer.group_key = 0;
         }
-        Ok(Fetched { status, headers, session: Some(session), peer, connector, between_bytes })
+        Ok(Fetched { status, headers, session: Some(session), peer, connector, between_bytes, again: true })
+    }
+
+    /// Its connection is in no state to serve another request.
+    pub(super) fn never_again(&mut self) {
+        self.again = false;
     }
 
     /// The next piece as it came from the wire; `None` only at the message's own end.
@@ -78,6 +85,9 @@ impl Fetched {
 
     /// Gives the connection back to the pool.
     async fn keep(&mut self) {
+        if !self.again && self.session.as_ref().is_some_and(|s| s.as_http1().is_some()) {
+            self.session = None;
+        }
         if let Some(session) = self.session.take() {
             self.connector.release_http_session(session, &self.peer, Some(IDLE_FOR)).await;
         }

@@ -22,6 +22,9 @@ pub enum FetchError {
     /// The host name has no address.
     #[error("cannot resolve {0}")]
     Resolve(String),
+    /// The request's body came to no good end.
+    #[error("the request's body broke off: {0}")]
+    Body(String),
     /// No connection: refused, unreachable, or the TLS handshake failed.
     #[error("cannot connect: {0}")]
     Connect(String),
@@ -55,6 +58,7 @@ impl FetchError {
     pub fn as_str(&self) -> &'static str {
         match self {
             FetchError::Request(_) => "bad_request",
+            FetchError::Body(_) => "request_cut",
             FetchError::Resolve(_) => "resolve_failed",
             FetchError::Connect(_) => "connect_failed",
             FetchError::Timeout(Stage::Connect) => "connect_timeout",

@@ -4,9 +4,11 @@
 mod body;
 mod dns;
 mod error;
+mod upload;
 
 pub use body::Fetched;
 pub use error::{FetchError, Stage};
+pub use upload::Upload;
 
 use crate::base::url::BaseUrl;
 use bytes::Bytes;
@@ -61,6 +63,15 @@ struct Inner {
     dns: dns::Dns,
 }
 
+/// How a request's body is framed.
+#[derive(Clone, Copy)]
+enum Framing {
+    /// By its length.
+    Length(u64),
+    /// In chunks; HTTP/2 frames it itself.
+    Chunked,
+}
+
 /// One request, ready to be sent more than once.
 struct Order {
     head: RequestHeader,
@@ -92,10 +103,9 @@ impl Fetcher {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Fetched, FetchError> {
-        let order = Order { head: request_head(ep, method, path_and_query, headers, body.len())?, body };
-        let addresses = timeout(ep.connect, self.inner.dns.resolve(&ep.url.host, ep.url.port))
-            .await
-            .map_err(|_| FetchError::Timeout(Stage::Connect))??;
+        let framing = Framing::Length(u64::try_from(body.len()).unwrap_or(u64::MAX));
+        let order = Order { head: request_head(ep, method, path_and_query, headers, framing)?, body };
+        let addresses = self.addresses(ep).await?;
         let mut fresh_only = false;
         loop {
             let (session, peer, reused) = self.session(ep, &addresses, fresh_only).await?;
@@ -107,6 +117,12 @@ impl Fetcher {
                 Err((e, _)) => return Err(e),
             }
         }
+    }
+
+    /// The addresses of an endpoint, never none: for connections that somebody else makes, too.
+    pub async fn addresses(&self, ep: &Endpoint) -> Result<Vec<SocketAddr>, FetchError> {
+        let found = timeout(ep.connect, self.inner.dns.resolve(&ep.url.host, ep.url.port)).await;
+        found.map_err(|_| FetchError::Timeout(Stage::Connect))?
     }
 
     /// A connection to the first address that takes one; the flag says whether it has served before.
@@ -153,7 +169,7 @@ fn request_head(
     method: Method,
     path_and_query: &str,
     headers: HeaderMap,
-    body_bytes: usize,
+    framing: Framing,
 ) -> Result<RequestHeader, FetchError> {
     let bad = |e: &dyn std::fmt::Display| FetchError::Request(e.to_string());
     let target = format!("{}{}", ep.url.path, path_and_query);
@@ -168,9 +184,12 @@ fn request_head(
             head.append_header(name.clone(), value.clone()).map_err(|e| bad(&e))?;
         }
     }
-    if body_bytes > 0 || method == Method::POST || method == Method::PUT {
-        head.insert_header(header::CONTENT_LENGTH, body_bytes).map_err(|e| bad(&e))?;
+    match framing {
+        Framing::Length(0) if method != Method::POST && method != Method::PUT => Ok(()),
+        Framing::Length(n) => head.insert_header(header::CONTENT_LENGTH, n),
+        Framing::Chunked => head.insert_header(header::TRANSFER_ENCODING, "chunked"),
     }
+    .map_err(|e| bad(&e))?;
     Ok(head)
 }
 
@@ -193,6 +212,11 @@ async fn exchange(mut s: HttpSession, order: &Order, ep: &Endpoint) -> Result<Ht
         return Err((early.unwrap_or(FetchError::Cut), false));
     }
     // A server may answer (401, 413) and close before it has read the body: its answer counts, not our failed write.
+    answer_header(&mut s, ep).await.map(|()| s)
+}
+
+/// Reads up to the final response header, and the flag as above.
+async fn answer_header(s: &mut HttpSession, ep: &Endpoint) -> Result<(), (FetchError, bool)> {
     for _ in 0..=INFORMATIONAL_MAX {
         if let Err(e) = s.read_response_header().await {
             return Err((FetchError::talking(&e, Stage::FirstByte), untouched(&e)));
@@ -204,7 +228,7 @@ async fn exchange(mut s: HttpSession, order: &Order, ep: &Endpoint) -> Result<Ht
         if !head.status.is_informational() {
             let limit = header_within_limits(&head.headers).map_err(|e| (e, false));
             s.set_read_timeout(Some(ep.between_bytes));
-            return limit.map(|()| s);
+            return limit;
         }
     }
     Err((FetchError::Protocol("too many informational answers".to_owned()), false))
@@ -241,3 +265,5 @@ fn header_within_limits(headers: &HeaderMap) -> Result<(), FetchError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upload_tests;

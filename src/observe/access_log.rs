@@ -66,6 +66,9 @@ pub struct Record<'a> {
     /// The model call, on AI routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ai: Option<serde_json::Value>,
+    /// The request to an MCP server, on MCP routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<serde_json::Value>,
     /// What went wrong underway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -36,6 +36,7 @@ pub const FAMILIES: &[Family] = &[
     family(Counter, "sluicegate_ai_saved_nano_usd_total", "Cost not spent, 1e-9 USD", &["source"]),
     family(Counter, "sluicegate_ai_saved_milliseconds_total", "Model time not spent", &["source"]),
     family(Buckets, "sluicegate_ai_first_token_seconds", "Time to the first token", &["model"]),
+    family(Counter, "sluicegate_ai_guard_total", "What guards did", &["guard", "kind", "action"]),
     family(Gauge, "sluicegate_ai_semantic_lookups", "Semantic caches: hits, misses, stored", &["cache", "result"]),
     family(Gauge, "sluicegate_ai_semantic_bypasses", "Prompts that were not looked up", &["cache", "reason"]),
     family(Gauge, "sluicegate_ai_semantic_vetoes", "Near answers that a guard refused", &["cache", "guard"]),
@@ -83,6 +84,8 @@ pub struct AiMetrics {
     pub saved_ms: IntCounterVec,
     /// Time to the first token, by model.
     pub first_token_seconds: HistogramVec,
+    /// What guards did, by set, kind of what was found (`email`, `injection`, `word`, `schema` …) and action.
+    pub guard: IntCounterVec,
     /// What the semantic caches did, by cache and result.
     pub semantic: IntGaugeVec,
     /// Prompts that were not looked up, by cache and reason.
@@ -119,6 +122,7 @@ impl AiMetrics {
             saved_nano_usd: c(r, "sluicegate_ai_saved_nano_usd_total")?,
             saved_ms: c(r, "sluicegate_ai_saved_milliseconds_total")?,
             first_token_seconds: h(r, "sluicegate_ai_first_token_seconds")?,
+            guard: c(r, "sluicegate_ai_guard_total")?,
             semantic: gauge(r, "sluicegate_ai_semantic_lookups")?,
             semantic_bypasses: gauge(r, "sluicegate_ai_semantic_bypasses")?,
             semantic_vetoes: gauge(r, "sluicegate_ai_semantic_vetoes")?,

@@ -53,6 +53,7 @@ pub struct Metrics {
     pub disk_events: IntGaugeVec,
     /// Purges, by kind, who asked and result.
     pub purges: IntCounterVec,
+    mcp_calls: IntCounterVec,
     /// Purge rules held, by HTTP cache.
     pub purge_rules: IntGaugeVec,
     /// Objects thrown out because a purge had made them void, by HTTP cache.
@@ -134,6 +135,12 @@ pub const FAMILIES: &[Family] = &[
         "sluicegate_cache_disk_events",
         "Since the start: hit, miss, written, kept, evicted, corrupt, dropped",
         &["cache", "event"],
+    ),
+    family(
+        Counter,
+        "sluicegate_mcp_calls_total",
+        "Tool calls: ok, tool_error, error, refused, rate_limited, cached, unreachable, unfinished",
+        &["route", "server", "tool", "result"],
     ),
     family(Counter, "sluicegate_purges_total", "Purges: what, who asked, result", &["kind", "by", "result"]),
     family(Gauge, "sluicegate_purge_rules", "Purge rules that look-ups check", &["cache"]),
@@ -219,6 +226,7 @@ impl Metrics {
             disk_failing: g(&r, "sluicegate_cache_disk_failing")?,
             disk_events: g(&r, "sluicegate_cache_disk_events")?,
             purges: c(&r, "sluicegate_purges_total")?,
+            mcp_calls: c(&r, "sluicegate_mcp_calls_total")?,
             purge_rules: g(&r, "sluicegate_purge_rules")?,
             cache_reclaimed: g(&r, "sluicegate_cache_reclaimed")?,
             policy_calls: c(&r, "sluicegate_policy_calls_total")?,
@@ -234,6 +242,11 @@ impl Metrics {
     /// A connection or request head was refused before there was a route.
     pub fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// A tool call at an MCP server: route, server, tool, result.
+    pub fn mcp_call(&self, labels: [&str; 4]) {
+        self.mcp_calls.with_label_values(&labels).inc();
     }
 
     /// An answer was given for a reason: the same word as in its header and its log line.

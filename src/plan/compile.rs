@@ -177,6 +177,7 @@ impl Maker<'_> {
         let given: Vec<&str> = [
             ("upstream", r.upstream.is_some()),
             ("ai", r.ai.is_some()),
+            ("mcp", r.mcp.is_some()),
             ("respond", r.respond.is_some()),
             ("redirect", r.redirect.is_some()),
         ]
@@ -189,7 +190,7 @@ impl Maker<'_> {
                 if given.is_empty() { "no action".to_owned() } else { format!("{} at once", given.join(" and ")) };
             faults.push(Fault::at(
                 format!("routes[{}]", self.i),
-                format!("{what}; give exactly one of upstream, ai, respond, redirect"),
+                format!("{what}; give exactly one of upstream, ai, mcp, respond, redirect"),
             ));
             return None;
         }
@@ -207,6 +208,12 @@ impl Maker<'_> {
             faults.extend(found.into_iter().map(|f| Fault::at(self.at(&format!("ai.{}", f.path)), f.message)));
             return Some(Handler::Ai(Arc::new(ai.clone())));
         }
+        if let Some(mcp) = &r.mcp {
+            let name = r.name.clone().unwrap_or_else(|| format!("route-{}", self.i));
+            let made = super::mcp::make(&name, mcp, self.shared);
+            let report = |f: crate::mcp::Fault| Fault::at(self.at(&format!("mcp.{}", f.path)), f.message);
+            return made.map(|m| Handler::Mcp(Arc::new(m))).map_err(|l| faults.extend(l.into_iter().map(report))).ok();
+        }
         if let Some(x) = &r.respond {
             return self.respond(x, compress, faults);
         }
@@ -223,7 +230,7 @@ impl Maker<'_> {
             faults.push(Fault::at(self.at("max_body"), why));
         }
         let changes = &r.headers.request;
-        let acts = r.ai.is_some() || r.respond.is_some() || r.redirect.is_some();
+        let acts = r.ai.is_some() || r.mcp.is_some() || r.respond.is_some() || r.redirect.is_some();
         if acts && !(changes.set.is_empty() && changes.remove.is_empty()) {
             let why = "has no effect here: only upstream routes pass the request's header on";
             faults.push(Fault::at(self.at("headers.request"), why));

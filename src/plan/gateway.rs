@@ -4,6 +4,7 @@ use super::organs::Making;
 use crate::ai::catalog::Catalog;
 use crate::ai::collapse::InFlight;
 use crate::ai::exact::ExactCache;
+use crate::ai::guard::GuardSet;
 use crate::ai::{AnswerCache, Gateway, Semantic, adapter, price};
 use crate::config::ai::{PriceList, faults};
 use crate::config::semantic as yaml_semantic;
@@ -39,13 +40,37 @@ impl Making<'_> {
         for (place, message) in faults(&ai.health, Some(&ai.retry), Some(&ai.stream)) {
             self.fault(format!("ai.{place}"), message);
         }
-        let caches = self.answer_caches();
+        let (caches, guards) = (self.answer_caches(), self.guards());
         let (fetcher, clock) = (self.shared.fetcher.clone(), self.shared.clock.clone());
         let gateway = Gateway::new(catalog, caches, fetcher, clock).on_board(&self.shared.board, ai);
+        let gateway = gateway.with_guards(guards);
         Some(Arc::new(match self.budgets() {
             Some((budgets, book)) => gateway.with_budgets(budgets, book),
             None => gateway,
         }))
+    }
+
+    fn guards(&mut self) -> BTreeMap<String, Arc<GuardSet>> {
+        let mut out = BTreeMap::new();
+        for (name, g) in &self.c.ai.guards {
+            let at = format!("ai.guards.{name}");
+            let file = g.deny.as_ref().and_then(|d| d.words_file.as_ref());
+            let words = match file.map(|f| self.read(Path::new(f), &format!("{at}.deny.words_file"))) {
+                Some(None) => continue,
+                Some(Some(text)) => text,
+                None => String::new(),
+            };
+            match GuardSet::compile(name, g, &words) {
+                Ok(set) => drop(out.insert(name.clone(), Arc::new(set))),
+                Err(list) => {
+                    for (key, message) in list {
+                        let dot = if key.is_empty() { "" } else { "." };
+                        self.fault(format!("{at}{dot}{key}"), message);
+                    }
+                }
+            }
+        }
+        out
     }
 
     fn prices(&mut self) -> PriceList {

@@ -7,6 +7,7 @@ mod disk;
 mod gateway;
 pub mod limits;
 pub mod listener;
+mod mcp;
 mod organs;
 pub mod router;
 mod semantic;
@@ -28,6 +29,7 @@ use crate::compress::RouteCompress;
 use crate::compress::whole::Precoded;
 use crate::config::ai::AiRoute;
 use crate::config::policy::OnError;
+use crate::mcp::Mcp;
 use crate::observe::access_log::Log;
 use crate::observe::metrics::{Metrics, RouteMetrics};
 use crate::policy::Policy;
@@ -176,6 +178,8 @@ pub enum Handler {
     Proxy(Arc<Pool>),
     /// Answers a model call.
     Ai(Arc<AiRoute>),
+    /// Passes messages to servers of the Model Context Protocol.
+    Mcp(Arc<Mcp>),
     /// Answers the same always.
     Respond {
         /// Status.

@@ -107,6 +107,13 @@ impl Organs {
         }
         let numbers = crate::config::ai::faults(&c.ai.health, r.retry.as_ref(), r.stream.as_ref());
         faults.extend(numbers.into_iter().filter(|(p, _)| !p.starts_with("health")).map(|(p, m)| Fault::at(p, m)));
+        let guards = || c.ai.guards.keys().map(String::as_str);
+        let allowed = r.guards_allowed.iter().enumerate().map(|(i, name)| (format!("guards_allowed[{i}]"), name));
+        for (key, name) in r.guards.iter().map(|name| ("guards".to_owned(), name)).chain(allowed) {
+            if !c.ai.guards.contains_key(name) {
+                faults.push(Fault::at(key, unknown("guards", name, guards())));
+            }
+        }
         if let Some(name) = &r.cache
             && !c.ai.caches.contains_key(name)
         {
@@ -232,6 +239,7 @@ impl Making<'_> {
         let names = Names {
             tiers: gateway.map(|g| g.catalog().tiers().cloned().collect()).unwrap_or_default(),
             models: gateway.map(|g| g.catalog().models().map(|m| m.name.clone()).collect()).unwrap_or_default(),
+            guards: self.c.ai.guards.keys().cloned().collect(),
             upstreams: self.c.upstreams.keys().cloned().collect(),
             // What a script verifies by itself are tokens; the route's own key it finds in `req.key`.
             auth: self.c.auth.iter().filter(|(_, a)| a.jwt.is_some()).map(|(n, _)| n.clone()).collect(),

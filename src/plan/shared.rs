@@ -16,6 +16,7 @@ use crate::cache::purge::Rule;
 use crate::cache::store::disk::DiskStore;
 use crate::fetch::Fetcher;
 use crate::limit::Limiter;
+use crate::mcp;
 use crate::observe::access_log::Log;
 use crate::observe::metrics::Metrics;
 use crate::upstream::pool::Pool;
@@ -194,6 +195,8 @@ pub struct Shared {
     pub vectors: Kept<Arc<dyn VectorStore>>,
     /// Upstreams.
     pub pools: Kept<Arc<Pool>>,
+    /// What MCP routes remember.
+    pub mcp: Kept<Arc<mcp::State>>,
     /// The access log.
     pub logs: Kept<Option<Log>>,
     /// Forward-confirmed reverse DNS.
@@ -227,6 +230,7 @@ impl Shared {
             embedders: Kept::default(),
             vectors: Kept::default(),
             pools: Kept::default(),
+            mcp: Kept::default(),
             logs: Kept::default(),
             dns: Kept::default(),
             coders: Arc::new(Semaphore::new(CODERS_MAX)),
@@ -247,6 +251,7 @@ impl Shared {
         self.embedders.commit();
         self.vectors.commit();
         self.pools.commit();
+        self.mcp.commit();
         self.logs.commit();
         self.dns.commit();
         self.books.commit();
@@ -274,6 +279,7 @@ impl Shared {
         self.embedders.discard();
         self.vectors.discard();
         self.pools.discard();
+        self.mcp.discard();
         self.logs.discard();
         self.dns.discard();
         self.books.discard();
@@ -303,6 +309,7 @@ impl Shared {
         drop(self.pools.release(unshared));
         drop(self.dns.release(unshared));
         drop(self.books.release(unshared));
+        drop(self.mcp.release(unshared));
         drop(self.logs.release(|_| true));
     }
 

@@ -221,11 +221,12 @@ impl Check<'_> {
         match kind {
             Literal::Tier if !no_ai => known(&text, "tier", &names.tiers),
             Literal::Model if !no_ai => known(&text, "model", &names.models),
+            Literal::Guard if !no_ai => known(&text, "guard", &names.guards),
             Literal::Upstream => known(&text, "upstream", &names.upstreams),
             Literal::Auth => known(&text, "auth rule", &names.auth),
             Literal::Time => text.parse::<Dur>().map(|_| ()).map_err(|e| e.to_string()),
             Literal::Regex | Literal::Glob | Literal::Network => self.found.patterns.add(kind, &text),
-            Literal::Tier | Literal::Model | Literal::Status(..) => Ok(()),
+            Literal::Tier | Literal::Model | Literal::Guard | Literal::Status(..) => Ok(()),
         }
     }
 

@@ -137,6 +137,8 @@ pub struct PromptDirectives {
     pub threshold: Option<f32>,
     /// How long a new answer may be kept.
     pub ttl: Option<Duration>,
+    /// The guards to use instead of the route's, as far as the route allows.
+    pub guard: Option<String>,
     /// For the log.
     pub notes: Notes,
 }

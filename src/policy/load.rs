@@ -3,6 +3,7 @@
 use super::check;
 use super::engine::{Limits, SOURCE_BYTES_MAX, Sandbox, line_column};
 use super::fault::{PolicyFault, describe};
+use super::host::guard;
 use super::host::pattern::Patterns;
 use super::survey::Survey;
 use super::{Names, Policy};
@@ -33,12 +34,17 @@ fn compile(source: &str, name: &str, names: &Names, how: (Limits, &Clock)) -> Re
     let mut faults = top_level(name, &ast);
     let scope = if faults.is_empty() { constants(name, &sandbox, &ast, &mut faults) } else { Scope::new() };
     let survey = Survey::of(source, &ast, &scope);
-    let findings = check::check(name, &survey, &sandbox.engine, names);
+    let mut findings = check::check(name, &survey, &sandbox.engine, names);
     faults.extend(findings.faults);
     if !faults.is_empty() {
         faults.sort();
         faults.dedup();
         return Err(faults);
+    }
+    let mut calls = survey.functions.iter().flat_map(|f| &f.calls);
+    if calls.any(|call| guard::NAMES.contains(&call.name.as_str())) {
+        let eyes = guard::Eyes::open().map_err(|e| vec![fault(name, Position::NONE, e.to_string())])?;
+        findings.patterns.open(eyes);
     }
     patterns.fill(findings.patterns);
     // Functions do not see the top level. As variables of a global module the constants are visible in them; folding

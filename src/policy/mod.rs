@@ -38,6 +38,8 @@ pub struct Names {
     pub tiers: BTreeSet<String>,
     /// Models.
     pub models: BTreeSet<String>,
+    /// Sets of guards.
+    pub guards: BTreeSet<String>,
     /// Upstreams.
     pub upstreams: BTreeSet<String>,
     /// Auth rules that give claims.

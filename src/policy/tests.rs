@@ -47,6 +47,7 @@ fn names() -> Names {
     Names {
         tiers: set(&["cheap", "standard", "best"]),
         models: set(&["small", "large"]),
+        guards: set(&["strict"]),
         upstreams: set(&["shop", "shop-v2"]),
         auth: set(&["main"]),
     }

@@ -47,14 +47,7 @@ pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pin
             return Ok(*reply);
         }
     }
-    let context = Context {
-        route: ctx.route_name().to_owned(),
-        options: Arc::clone(s.options),
-        tenant: tenant(ctx, session.req_header()),
-        caller: caller(ctx),
-        policy: ctx.plan.policy_revision.clone(),
-        headers: session.req_header().headers.clone(),
-    };
+    let context = context(&s, session, ctx);
     // Known before the answer is: a client that leaves must not take the traces of its call with it.
     let record = Arc::new(CallRecord::default());
     ctx.call = Some(Arc::clone(&record));
@@ -66,6 +59,18 @@ pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pin
             ctx.source = Source::Gateway;
             Err(gone)
         }
+    }
+}
+
+/// What surrounds a request.
+pub fn context(s: &Station<'_>, session: &Session, ctx: &Ctx) -> Context {
+    Context {
+        route: ctx.route_name().to_owned(),
+        options: Arc::clone(s.options),
+        tenant: tenant(ctx, session.req_header()),
+        caller: caller(ctx),
+        policy: ctx.plan.policy_revision.clone(),
+        headers: session.req_header().headers.clone(),
     }
 }
 
@@ -92,7 +97,7 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
         Err(e) => return refuse(&e),
     };
     match operation {
-        Operation::Models | Operation::Model => {
+        Operation::Models | Operation::Model | Operation::Pass(_) => {
             prompt.dialect = dialect;
             prompt.facts.model = model.unwrap_or_default();
             Ok(Ok((prompt, AiDirectives::default())))
@@ -104,7 +109,17 @@ async fn prepare(s: &Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pingo
 
 /// Asks `on_prompt`. For embeddings `semantic` means `exact`: there is nothing similar about two vectors' texts.
 fn decide(prompt: Prompt, ctx: &mut Ctx) -> Prepared {
-    match policy::on_prompt(ctx, || facts(&prompt)) {
+    let directives = directives(ctx, prompt.dialect, || facts(&prompt))?;
+    Ok((prompt, directives))
+}
+
+/// Asks `on_prompt` about these facts.
+pub fn directives(
+    ctx: &mut Ctx,
+    dialect: Dialect,
+    facts: impl FnOnce() -> PromptFacts,
+) -> Result<AiDirectives, Box<Reply>> {
+    match policy::on_prompt(ctx, facts) {
         Ok(PromptDecision::Continue(d)) => {
             ctx.notes.extend(d.notes);
             let cache = d.cache.map(|c| match c {
@@ -112,12 +127,12 @@ fn decide(prompt: Prompt, ctx: &mut Ctx) -> Prepared {
                 AiCache::Exact => CacheMode::Exact,
                 AiCache::Semantic => CacheMode::Semantic,
             });
-            let (tier, model, threshold, ttl) = (d.tier, d.model, d.threshold, d.ttl);
-            Ok((prompt, AiDirectives { cache, tier, model, threshold, ttl }))
+            let (tier, model, threshold, ttl, guard) = (d.tier, d.model, d.threshold, d.ttl, d.guard);
+            Ok(AiDirectives { cache, tier, model, threshold, ttl, guard })
         }
         Ok(PromptDecision::Refuse(r)) => {
             ctx.notes.extend(r.notes.clone());
-            Err(Box::new(refusal(r, prompt.dialect)))
+            Err(Box::new(refusal(r, dialect)))
         }
         Err(reply) => Err(reply),
     }
@@ -135,7 +150,7 @@ pub fn refusal(r: Refusal, dialect: Dialect) -> Reply {
 const BODY_BYTES_AT_FIRST: usize = 64 * 1024;
 
 /// The whole body, or `None` when it is larger than allowed. A client that pauses longer than `pause` is given up.
-async fn read_body(session: &mut Session, bytes_max: usize, pause: Duration) -> pingora::Result<Option<Bytes>> {
+pub async fn read_body(session: &mut Session, bytes_max: usize, pause: Duration) -> pingora::Result<Option<Bytes>> {
     let declared = session.req_header().headers.get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if declared.is_some_and(|n| n > bytes_max) {
@@ -154,8 +169,8 @@ async fn read_body(session: &mut Session, bytes_max: usize, pause: Duration) -> 
     Ok(Some(whole.freeze()))
 }
 
-/// Pingora's own read timeout does nothing on HTTP/2.
-async fn next_piece(session: &mut Session, pause: Duration) -> pingora::Result<Option<Bytes>> {
+/// The next piece of a body, `None` at its end. Pingora's own read timeout does nothing on HTTP/2.
+pub async fn next_piece(session: &mut Session, pause: Duration) -> pingora::Result<Option<Bytes>> {
     match tokio::time::timeout(pause, session.read_request_body()).await {
         Ok(read) => read,
         Err(_) => Err(Error::explain(ErrorType::ReadTimedout, "request body").into_down()),
@@ -164,7 +179,7 @@ async fn next_piece(session: &mut Session, pause: Duration) -> pingora::Result<O
 
 /// Whose answers these are: the verified subject, else the credentials that the client showed, else nobody's.
 /// Only a digest is kept, so that no key stands in a cache key or a log.
-fn tenant(ctx: &Ctx, req: &RequestHeader) -> String {
+pub fn tenant(ctx: &Ctx, req: &RequestHeader) -> String {
     let named = |kind: &str, name: &str| ids::hex(&ids::sha256_parts([kind.as_bytes(), name.as_bytes()]));
     match &ctx.user {
         Some(Identity::User(claims)) => {

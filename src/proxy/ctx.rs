@@ -3,10 +3,12 @@
 use super::cache::CacheState;
 use crate::ai::call::CallRecord;
 use crate::ai::dialect::Dialect;
+use crate::ai::passthrough::realtime::Line;
 use crate::auth::identity::Identity;
 use crate::base::coding::Coding;
 use crate::base::source::Source;
 use crate::limit::Taken;
+use crate::mcp::record::Record as McpRecord;
 use crate::plan::{Plan, Route};
 use crate::policy::decision::RequestDirectives;
 use crate::policy::facts::RequestFacts;
@@ -66,6 +68,10 @@ pub struct Ctx {
     pub dialect: Dialect,
     /// The model call.
     pub call: Option<Arc<CallRecord>>,
+    /// The request to an MCP server.
+    pub mcp: Option<Arc<McpRecord>>,
+    /// The realtime session that this request opens.
+    pub line: Option<Box<Line>>,
     /// Origin server used.
     pub upstream: Option<SocketAddr>,
     /// Tries at origin servers.
@@ -108,6 +114,8 @@ impl Ctx {
             varies_by_coding: false,
             dialect: Dialect::default(),
             call: None,
+            mcp: None,
+            line: None,
             upstream: None,
             tries: Tries::default(),
             interim: 0,

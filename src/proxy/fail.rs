@@ -37,8 +37,9 @@ fn classify(e: &Error) -> (u16, &'static str) {
 pub async fn fail(session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
     let (status, reason) = classify(e);
     ctx.error.get_or_insert_with(|| format!("{:?}: {}", e.etype(), e.root_etype().as_str()));
-    // An interim answer promises a final one.
-    let answered = session.response_written().is_some_and(|r| !r.status.is_informational());
+    // An interim answer promises a final one; a change of protocols is the last word of this one.
+    let last = |r: &pingora::http::ResponseHeader| r.status.as_u16() == 101 || !r.status.is_informational();
+    let answered = session.response_written().is_some_and(last);
     if !answered || ctx.reason.is_empty() {
         ctx.reason = reason;
     }

@@ -6,6 +6,7 @@ use crate::ai::call::{Call, CallRecord, Ending, Try};
 use crate::ai::usage::Usage;
 use crate::base::source::Source;
 use crate::base::units::Money;
+use crate::mcp::record::Asked;
 use crate::observe::access_log::{Record, timestamp};
 use crate::observe::ai_metrics::AiMetrics;
 use crate::observe::metrics::Metrics;
@@ -49,6 +50,9 @@ impl<'a> Sent<'a> {
 
 /// Counts and logs the finished request of a session.
 pub fn of_session(edge: &Edge, session: &Session, ctx: &mut Ctx) {
+    if let Some(line) = &ctx.line {
+        line.ended(session.was_upgraded());
+    }
     log(edge, &Sent::new(session.req_header(), session.response_written(), session.body_bytes_sent()), ctx);
 }
 
@@ -80,6 +84,12 @@ pub fn log(edge: &Edge, sent: &Sent<'_>, ctx: &mut Ctx) {
     }
     if let Some(call) = &ctx.call {
         model_call(&edge.shared.metrics, ctx.route_name(), call, ctx.source.as_str(), status);
+    }
+    if let Some(asked) = &ctx.mcp {
+        let asked = asked.read();
+        for call in &asked.calls {
+            edge.shared.metrics.mcp_call([ctx.route_name(), &asked.server, &call.tool, call.result]);
+        }
     }
     let decided = policy::on_log(sent.head, ctx, &Answered { status, bytes, took });
     let Some(log) = &ctx.plan.log else { return };
@@ -130,9 +140,16 @@ fn record<'a>(a: &Sent<'a>, ctx: &'a Ctx, took: Duration) -> Record<'a> {
         referer: text(header::REFERER).split('?').next().unwrap_or(""),
         user_agent: text(header::USER_AGENT),
         notes: ctx.directives.notes.iter().chain(&ctx.notes).map(|(k, v)| (k.as_str(), v.as_str())).collect(),
+        mcp: ctx.mcp.as_ref().map(|m| tools(&m.read())),
         ai: ctx.call.as_ref().map(|c| told(&c.read())),
         error: ctx.error.clone(),
     }
+}
+
+/// The request to an MCP server as the log tells it; arguments and results never stand in it.
+fn tools(asked: &Asked) -> serde_json::Value {
+    let calls: Vec<_> = asked.calls.iter().map(|c| serde_json::json!({ "tool": c.tool, "result": c.result })).collect();
+    serde_json::json!({ "server": asked.server, "method": asked.method, "calls": calls })
 }
 
 /// The model call as the log tells it; prompts and answers never stand in it.
@@ -180,6 +197,9 @@ fn model_call(m: &Metrics, route: &str, call: &CallRecord, source: &str, status:
     let lookup = if c.cache_reason.is_empty() { c.cache.as_str() } else { c.cache_reason };
     ai.lookups.with_label_values(&[route, lookup]).inc();
     attempts(ai, &c);
+    for (kind, done, n) in c.guard.counts() {
+        ai.guard.with_label_values(&[c.guard.guard.as_str(), kind, done.as_str()]).inc_by(n);
+    }
     if let Some(u) = c.usage {
         billed(ai, model, &u, c.cost);
     }

@@ -11,6 +11,8 @@ pub mod fail;
 pub mod interim;
 pub mod limits;
 pub mod log;
+pub mod mcp;
+pub mod passthrough;
 pub mod policy;
 pub mod purge;
 pub mod reply;
@@ -107,6 +109,9 @@ impl ProxyHttp for Spine {
         _: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        if ctx.line.is_some() {
+            return passthrough::check(ctx);
+        }
         ctx.body_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
         let max = ctx.route.as_ref().and_then(|r| r.body_bytes_max);
         if max.is_some_and(|m| ctx.body_bytes > m) {
@@ -176,6 +181,10 @@ impl ProxyHttp for Spine {
         resp: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        if ctx.line.is_some() {
+            ctx.source = Source::Provider;
+            return passthrough::opened(resp);
+        }
         ctx.source = Source::Origin;
         response::clean(resp);
         interim::pass_on(session, resp, ctx).await?;
@@ -222,8 +231,8 @@ impl ProxyHttp for Spine {
         _: &mut Session,
         _: &mut Option<Bytes>,
         _: bool,
-        _: &mut Ctx,
+        ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        Ok(None)
+        passthrough::check(ctx).map(|()| None)
     }
 }

@@ -2,7 +2,7 @@
 //! auth, limits of whom that found, policy, dispatch. It is fixed here, so that no configuration can put auth behind a cache.
 
 use super::ctx::Ctx;
-use super::{Edge, ai, cache, limits, policy, purge, reply};
+use super::{Edge, ai, cache, limits, mcp, passthrough, policy, purge, reply};
 use crate::ai::dialect::Dialect;
 use crate::auth::identity::Rule;
 use crate::base::reply::Reply;
@@ -29,7 +29,16 @@ pub async fn handle(edge: &Edge, session: &mut Session, ctx: &mut Ctx) -> pingor
             let body_bytes_max =
                 route.body_bytes_max.map_or(ctx.plan.ai_body_bytes_max, |n| usize::try_from(n).unwrap_or(usize::MAX));
             let station = ai::Station { gateway: &gateway, options, body_bytes_max };
-            let answer = ai::answer(station, session, ctx).await?;
+            let answer = match passthrough::place(session, ctx) {
+                Some(place) => passthrough::answer(&station, place, session, ctx).await?,
+                None => Some(ai::answer(station, session, ctx).await?),
+            };
+            let Some(answer) = answer else { return Ok(false) };
+            reply::send(session, ctx, answer).await?;
+            Ok(true)
+        }
+        Handler::Mcp(mcp) => {
+            let answer = mcp::answer(mcp, session, ctx).await?;
             reply::send(session, ctx, answer).await?;
             Ok(true)
         }

@@ -1,6 +1,7 @@
 //! To the origin: which server, what it is told about the client, what is left out.
 
 use super::ctx::Ctx;
+use super::passthrough;
 use crate::cache::armor;
 use crate::plan::{Handler, HeaderChange};
 use crate::policy::decision::HeaderOp;
@@ -70,7 +71,8 @@ pub fn pool(ctx: &Ctx) -> Option<Arc<Pool>> {
 
 /// The next server to try.
 pub fn peer(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
-    let peer = pool(ctx).and_then(|p| p.next(&mut ctx.tries));
+    let session = ctx.line.as_ref().map(|line| passthrough::peer(line));
+    let peer = session.unwrap_or_else(|| pool(ctx).and_then(|p| p.next(&mut ctx.tries)));
     let peer = peer.ok_or_else(|| Error::explain(ErrorType::HTTPStatus(502), "no server in the upstream"))?;
     // A retry sends the body again.
     ctx.body_bytes = 0;
@@ -88,6 +90,9 @@ pub fn refused(ctx: &Ctx) -> bool {
 
 /// Makes the client's request the origin's.
 pub fn request(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
+    if let Some(line) = &ctx.line {
+        return passthrough::request(line, req);
+    }
     strip(req);
     if let Some(field) = ctx.route.as_ref().and_then(|r| r.auth.as_ref()?.kept_field(&req.headers)) {
         req.remove_header(&field);
@@ -134,7 +139,8 @@ fn strip(req: &mut RequestHeader) {
     }
 }
 
-fn is_websocket(req: &RequestHeader) -> bool {
+/// Whether a request asks for a websocket (RFC 6455 §4.1).
+pub fn is_websocket(req: &RequestHeader) -> bool {
     req.version == Version::HTTP_11
         && req.headers.get(header::UPGRADE).is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && nominated(&req.headers).any(|n| n == header::UPGRADE)

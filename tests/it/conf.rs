@@ -15,6 +15,7 @@ fn sluicegate(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
     for name in [
         "OPENAI_API_KEY",
+        "MCP_TOKEN",
         "ANTHROPIC_API_KEY",
         "GEMINI_API_KEY",
         "AWS_ACCESS_KEY_ID",

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 10] = [
     &["config"],
     &["observe"],
     &["fetch", "kv"],
-    &["ab", "ai", "auth", "bot", "cache", "compress", "files", "image", "limit", "upstream"],
+    &["ab", "ai", "auth", "bot", "cache", "compress", "files", "image", "limit", "mcp", "upstream"],
     &["policy"],
     &["plan"],
     &["proxy"],

@@ -147,6 +147,21 @@ impl Wallet {
         turning.filter(exhausted).map(|p| &*p.budget).next()
     }
 
+    /// Lets through what nobody counts: not where a budget is strict, or exhausted.
+    pub fn uncounted(&self) -> Result<(), AiError> {
+        let now = self.book.now();
+        for p in &self.purses {
+            if p.budget.unpriced == Unpriced::Refuse {
+                return Err(refused(&p.budget, "uncounted"));
+            }
+            let b = p.account.balance(p.budget.period, now);
+            if b.spent + b.reserved >= p.budget.limit {
+                return Err(exhausted(&p.budget, now));
+            }
+        }
+        Ok(())
+    }
+
     /// What of a choice can be counted: a budget that refuses models without a price leaves those out.
     pub fn countable(&self, mut choice: Choice) -> Result<Choice, AiError> {
         let Some(strict) = self.purses.iter().find(|p| p.budget.unpriced == Unpriced::Refuse) else {
@@ -165,7 +180,17 @@ impl Wallet {
     /// refuse. The error is the budget that is exhausted.
     pub fn reserve(&self, choice: &Choice, estimate: &Estimate, downgraded: bool) -> Result<Hold, Arc<Budget>> {
         let stages = std::iter::once(&choice.first).chain(&choice.fallback);
-        let amount = stages.flat_map(|s| &s.models).map(|m| at_most(m, estimate)).max().unwrap_or(0);
+        self.hold(stages.flat_map(|s| &s.models), estimate, downgraded)
+    }
+
+    /// The same for a list of models.
+    pub fn hold<'a>(
+        &self,
+        models: impl Iterator<Item = &'a Arc<Model>>,
+        estimate: &Estimate,
+        downgraded: bool,
+    ) -> Result<Hold, Arc<Budget>> {
+        let amount = models.map(|m| at_most(m, estimate)).max().unwrap_or(0);
         let mut hold = Hold { wallet: Wallet { purses: Vec::new(), book: Arc::clone(&self.book) }, amount };
         let now = self.book.now();
         for p in &self.purses {
@@ -234,6 +259,10 @@ fn refused(budget: &Budget, reason: &'static str) -> AiError {
             let what = format!("the model has no price, and the budget {name:?} refuses what it cannot count");
             (StatusCode::FORBIDDEN, what)
         }
+        "uncounted" => (
+            StatusCode::FORBIDDEN,
+            format!("what this costs is not counted, and the budget {name:?} refuses such calls"),
+        ),
         "budget_without_payer" => {
             (StatusCode::FORBIDDEN, format!("nobody is known from whose account in the budget {name:?} to pay"))
         }

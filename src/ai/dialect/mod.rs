@@ -9,7 +9,7 @@ pub mod gemini;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod signature;
-mod whole;
+pub mod whole;
 pub mod wire;
 
 #[cfg(test)]

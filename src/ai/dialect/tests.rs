@@ -3,6 +3,8 @@
 //! Inputs are what a client or a provider of the folder's dialect says; beside each stands what the other dialect makes
 //! of it. `SLUICEGATE_UPDATE=1` writes the expectations anew; read them before you keep them.
 
+mod tables;
+
 use super::chat::{Dropped, Event};
 use super::*;
 use crate::ai::eventstream::tests::encoded;
@@ -11,44 +13,9 @@ use crate::ai::sse::{Frame, Parser};
 use proptest::prelude::*;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use tables::{ANSWERS, REQUESTS};
 
 const WANTED: Wanted = Wanted { created: 1_767_225_600, usage: true };
-/// Client to provider.
-const REQUESTS: [(Dialect, Dialect); 15] = [
-    (Dialect::Openai, Dialect::Anthropic),
-    (Dialect::Anthropic, Dialect::Openai),
-    (Dialect::Openai, Dialect::Gemini),
-    (Dialect::Anthropic, Dialect::Gemini),
-    (Dialect::Gemini, Dialect::Openai),
-    (Dialect::Gemini, Dialect::Anthropic),
-    (Dialect::Responses, Dialect::Openai),
-    (Dialect::Responses, Dialect::Anthropic),
-    (Dialect::Responses, Dialect::Gemini),
-    (Dialect::Openai, Dialect::Responses),
-    (Dialect::Anthropic, Dialect::Responses),
-    (Dialect::Completions, Dialect::Anthropic),
-    (Dialect::Completions, Dialect::Responses),
-    (Dialect::Openai, Dialect::Bedrock),
-    (Dialect::Anthropic, Dialect::Bedrock),
-];
-/// Provider to client.
-const ANSWERS: [(Dialect, Dialect); 15] = [
-    (Dialect::Openai, Dialect::Anthropic),
-    (Dialect::Anthropic, Dialect::Openai),
-    (Dialect::Gemini, Dialect::Openai),
-    (Dialect::Gemini, Dialect::Anthropic),
-    (Dialect::Openai, Dialect::Gemini),
-    (Dialect::Anthropic, Dialect::Gemini),
-    (Dialect::Responses, Dialect::Openai),
-    (Dialect::Responses, Dialect::Anthropic),
-    (Dialect::Openai, Dialect::Responses),
-    (Dialect::Anthropic, Dialect::Responses),
-    (Dialect::Gemini, Dialect::Responses),
-    (Dialect::Anthropic, Dialect::Completions),
-    (Dialect::Responses, Dialect::Completions),
-    (Dialect::Bedrock, Dialect::Openai),
-    (Dialect::Bedrock, Dialect::Anthropic),
-];
 /// Where arguments may be any text, and where an answer cannot be told to end at one.
 const FREE_ARGUMENTS: [Dialect; 2] = [Dialect::Responses, Dialect::Completions];
 
@@ -120,7 +87,12 @@ fn requests_are_translated_as_the_tables_say() {
             let by_url = matches!(pair.1, Dialect::Gemini | Dialect::Bedrock) && text.contains("https://example.com/");
             let stops = pair.1 == Dialect::Responses && (text.contains("\"stop\":") || text.contains("stop_sequences"));
             let free = FREE_ARGUMENTS.contains(&pair.1) && path.to_str().unwrap().contains("refused_arguments");
-            assert_eq!(got.get("refused").is_some(), (refused && !free) || by_url || stops, "{}: {got}", path.display());
+            assert_eq!(
+                got.get("refused").is_some(),
+                (refused && !free) || by_url || stops,
+                "{}: {got}",
+                path.display()
+            );
             golden(&path, pair.1, &pretty(&got));
         }
     }
@@ -235,7 +207,9 @@ fn streams_are_translated_as_the_tables_say_however_the_bytes_are_cut() {
             let last = whole.trim_end().rsplit("\n\n").next().unwrap();
             let clean = match pair.1 {
                 Dialect::Anthropic => last.starts_with("event: message_stop\n"),
-                Dialect::Responses => ["completed", "incomplete"].iter().any(|w| last.contains(&format!("event: response.{w}\n"))),
+                Dialect::Responses => {
+                    ["completed", "incomplete"].iter().any(|w| last.contains(&format!("event: response.{w}\n")))
+                }
                 Dialect::Gemini => whole.ends_with("}\n\n") && whole.contains("\"finishReason\""),
                 _ => last == "data: [DONE]",
             };

@@ -160,7 +160,11 @@ pub trait Wire: Sync {
             message: word("/error/message").unwrap_or_default(),
             kind: word("/error/type").unwrap_or_default(),
             // Google's code is the status once more; its word stands under `status`, where Azure has the number.
-            code: json.pointer("/error/status").and_then(Value::as_str).map(str::to_owned).or_else(|| word("/error/code")),
+            code: json
+                .pointer("/error/status")
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+                .or_else(|| word("/error/code")),
             param: word("/error/param"),
         }
     }

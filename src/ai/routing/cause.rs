@@ -23,6 +23,8 @@ pub enum Cause {
     Server,
     /// What came is no answer.
     BadAnswer,
+    /// A good answer that a guard withholds: another model may keep to the rules.
+    Withheld,
     /// The gateway's key is refused.
     Credentials,
     /// The provider does not know the model, or what the request refers to.
@@ -48,7 +50,7 @@ impl Cause {
             Cause::Conflict => FallbackOn::Conflict,
             Cause::RateLimit | Cause::Quota => FallbackOn::RateLimit,
             Cause::Server => FallbackOn::ServerError,
-            Cause::BadAnswer => FallbackOn::BadAnswer,
+            Cause::BadAnswer | Cause::Withheld => FallbackOn::BadAnswer,
             Cause::Credentials => FallbackOn::Credentials,
             Cause::NotFound => FallbackOn::NotFound,
             Cause::ContextOverflow => FallbackOn::ContextOverflow,
@@ -73,7 +75,7 @@ impl Cause {
             }
             // Money does not come back by itself: rest as for a refused key.
             (Cause::Quota | Cause::Credentials, _) => Some(Went::Refused),
-            (Cause::ContextOverflow | Cause::ContentFilter | Cause::Request, _) => Some(Went::Well),
+            (Cause::ContextOverflow | Cause::ContentFilter | Cause::Withheld | Cause::Request, _) => Some(Went::Well),
             (Cause::Conflict | Cause::NotFound | Cause::Unsupported | Cause::Nobody, _) => None,
         }
     }
@@ -136,6 +138,7 @@ pub fn of_fetch(e: &FetchError) -> Cause {
         FetchError::Timeout(_) => Cause::Timeout,
         FetchError::Protocol(_) | FetchError::TooLarge { .. } => Cause::BadAnswer,
         FetchError::Request(_) => Cause::Unsupported,
+        FetchError::Body(_) => Cause::Request,
     }
 }
 

@@ -3,7 +3,9 @@
 mod budget;
 mod cache;
 mod compat;
+pub mod guard;
 mod model;
+pub mod passthrough;
 mod provider;
 mod routing;
 
@@ -60,6 +62,9 @@ pub struct Ai {
     /// Vector stores by name; `edge` (in process, on disk) exists without being written here.
     #[serde(default)]
     pub vector_stores: BTreeMap<String, VectorStore>,
+    /// Sets of guards by name: personal data, attacks on instructions, deny lists, schemas of answers.
+    #[serde(default)]
+    pub guards: BTreeMap<String, guard::Guards>,
     /// The largest request body accepted on an AI route.
     #[serde(default = "max_body")]
     pub max_body: Size,
@@ -80,6 +85,7 @@ impl Default for Ai {
             state: State::default(),
             embedders: BTreeMap::new(),
             vector_stores: BTreeMap::new(),
+            guards: BTreeMap::new(),
             max_body: max_body(),
         }
     }
@@ -104,6 +110,9 @@ pub struct AiRoute {
     /// Names from `ai.budgets` that every call of this route is paid from, beside those of its key and team.
     #[serde(default)]
     pub budgets: Vec<String>,
+    /// Endpoints that pass through: images, audio, files and others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passthrough: Option<passthrough::Passthrough>,
     /// The failures after which another model is asked; all but `content_filter` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_on: Option<Vec<FallbackOn>>,
@@ -116,6 +125,13 @@ pub struct AiRoute {
     /// How streamed answers are watched, in place of `ai.stream`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<Streaming>,
+    /// The guards that every call of this route goes through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<String>,
+    /// Guards that the policy script may choose instead, `d.guard(name)`; it can always give guards to a route that has
+    /// none.
+    #[serde(default)]
+    pub guards_allowed: Vec<String>,
 }
 
 fn max_body() -> Size {

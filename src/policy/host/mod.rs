@@ -1,6 +1,7 @@
 //! What a script can call and read: one table, checked against at load, enforced at run time, printed as the reference.
 
 mod encode;
+pub(super) mod guard;
 mod hash;
 mod misc;
 pub(super) mod pattern;
@@ -35,6 +36,8 @@ pub enum Literal {
     Tier,
     /// The name of a model.
     Model,
+    /// The name of a set of guards.
+    Guard,
     /// The name of an upstream.
     Upstream,
     /// The name of an auth rule.
@@ -122,6 +125,7 @@ pub(super) fn register(engine: &mut Engine, clock: &Clock, patterns: &Arc<Patter
     encode::register(engine);
     text::register(engine);
     pattern::register(engine, patterns);
+    guard::register(engine, patterns);
     misc::register(engine, clock);
 }
 

@@ -1,5 +1,6 @@
 //! Patterns (regular expressions, globs, networks): compiled when the script is loaded, looked up when it runs.
 
+use super::guard::Eyes;
 use super::{Literal, refuse};
 use ipnet::IpNet;
 use regex::{Regex, RegexBuilder};
@@ -25,9 +26,19 @@ pub(in crate::policy) struct Table {
     regexes: HashMap<String, Regex>,
     globs: HashMap<String, glob::Pattern>,
     networks: HashMap<String, IpNet>,
+    eyes: Option<Eyes>,
 }
 
 impl Table {
+    /// Takes what the guards' functions need.
+    pub(in crate::policy) fn open(&mut self, eyes: Eyes) {
+        self.eyes = Some(eyes);
+    }
+
+    pub(super) fn eyes(&self) -> Option<&Eyes> {
+        self.eyes.as_ref()
+    }
+
     /// Compiles a pattern; the text says what is wrong with it.
     pub(in crate::policy) fn add(&mut self, kind: Literal, text: &str) -> Result<(), String> {
         if self.regexes.len() + self.globs.len() + self.networks.len() >= PATTERNS_MAX {
@@ -63,6 +74,11 @@ impl Patterns {
     /// Fills the table; only the first time counts.
     pub(in crate::policy) fn fill(&self, table: Table) {
         let _ = self.table.set(table);
+    }
+
+    /// The table, once it is filled.
+    pub(super) fn table(&self) -> Option<&Table> {
+        self.table.get()
     }
 }
 

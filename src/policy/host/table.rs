@@ -144,6 +144,8 @@ pub const HOST: &[Entry] = &[
     step("semantic", &[], PROMPT, "use the exact cache, then the semantic one"),
     step("tier", &["name"], PROMPT, "use this tier").checked(0, Literal::Tier),
     step("model", &["name"], PROMPT, "use this model; it wins over the tier").checked(0, Literal::Model),
+    step("guard", &["name"], PROMPT, "use these guards, as far as the route's `guards_allowed` goes")
+        .checked(0, Literal::Guard),
     step("threshold", &["similarity"], PROMPT, "least similarity of a semantic hit, 0.0 to 1.0; can only tighten"),
     step("ttl", &["time"], PROMPT_AND_ORIGIN, "how long the answer is fresh, such as `\"10m\"`")
         .checked(0, Literal::Time),
@@ -185,6 +187,9 @@ pub const HOST: &[Entry] = &[
     )
     .checked(1, Literal::Glob),
     func("Text", "replace", &["text", "old", "new"], "()", "replaces in place: `text.replace(old, new)`"),
+    func("Guards", "pii_find", &["text"], "map", "personal data and secrets by kind, with counts: `#{email: 2}`"),
+    func("Guards", "pii_redact", &["text"], "string", "the text with `[EMAIL]` and the like in their places"),
+    func("Guards", "injection_score", &["text"], "float", "0.0 (nothing) towards 1.0: overrules the instructions"),
     func(
         "Network",
         "ip_in",

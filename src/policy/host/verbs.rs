@@ -153,6 +153,7 @@ fn for_prompts(engine: &mut Engine) {
     step0(engine, "semantic", || Step::Cache(AiCache::Semantic));
     step1(engine, "tier", |n| Ok(Step::Tier(n)));
     step1(engine, "model", |n| Ok(Step::Model(n)));
+    step1(engine, "guard", |n| Ok(Step::Guard(n)));
     let hooks = hooks_of("threshold");
     engine.register_fn("threshold", move |d: &mut Draft, x: FLOAT| {
         add(d, "threshold", hooks, || {

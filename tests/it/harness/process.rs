@@ -63,6 +63,11 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it still runs")
+    }
+
     /// Sends a signal (`TERM`, `KILL`) and waits for the end.
     pub async fn end(mut self, signal: &str) {
         let pid = self.child.id().expect("it still runs").to_string();

@@ -25,7 +25,7 @@ impl Server for Gemini {
             _ => return Err(format!("no such endpoint: {}", seen.target)),
         };
         key(seen, "x-goog-api-key", "sk-gemini")?;
-        let mut asked = request(&serde_json::from_slice(&seen.body).map_err(|e| e.to_string())?)?;
+        let mut asked = request(&camel(serde_json::from_slice(&seen.body).map_err(|e| e.to_string())?))?;
         (asked.stream, asked.model) = (stream, "up-gemini".to_owned());
         Ok(asked)
     }
@@ -93,6 +93,24 @@ fn calls(answer: &Answer, ids: bool) -> Vec<Value> {
         part
     };
     answer.calls.iter().enumerate().map(call).collect()
+}
+
+/// Names are taken in either spelling, as everywhere at Google; what clients name themselves stays as it is.
+fn camel(value: Value) -> Value {
+    const FREE: [&str; 6] =
+        ["args", "response", "parameters", "parametersJsonSchema", "responseSchema", "responseJsonSchema"];
+    let member = |(name, value): (String, Value)| {
+        let mut words = name.split('_');
+        let first = words.next().unwrap_or_default().to_owned();
+        let name = words.fold(first, |all, w| format!("{all}{}{}", w[..1].to_uppercase(), &w[1..]));
+        let value = if FREE.contains(&name.as_str()) { value } else { camel(value) };
+        (name, value)
+    };
+    match value {
+        Value::Object(map) => Value::Object(map.into_iter().map(member).collect()),
+        Value::Array(all) => all.into_iter().map(camel).collect(),
+        other => other,
+    }
 }
 
 fn request(body: &Value) -> Read<Asked> {

@@ -91,7 +91,7 @@ await play({
       same("type", error.error.type, "error");
     }
     // What a provider says about the gateway's own credentials is not told.
-    const hidden = () => client.messages.create(call(model, "fail_401"));
+    const hidden = () => client.messages.create(call(`${model}-barred`, "fail_401"));
     const error = await raises(Anthropic.InternalServerError, "", hidden);
     same("secret", error.message.includes(quoted), false);
     const unknown = () => client.messages.create(call("no-such-model", "chat"));

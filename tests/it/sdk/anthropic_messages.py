@@ -105,7 +105,7 @@ def errors(model):
         same("status", error.status_code in ((503, 529) if status == 529 else (status,)), True)
         same("type", error.body["type"], "error")
     # What a provider says about the gateway's own credentials is not told.
-    error = raises(anthropic.InternalServerError, "", lambda: messages.create(**call(model, "fail_401")))
+    error = raises(anthropic.InternalServerError, "", lambda: messages.create(**call(f"{model}-barred", "fail_401")))
     same("secret", no in str(error), False)
     raises(anthropic.NotFoundError, "no-such-model", lambda: messages.create(**call("no-such-model", "chat")))
 

@@ -126,7 +126,7 @@ def errors(model):
     error = raises(faults.ServerError, no, lambda: create(**ask(model, "fail_529")))
     same("overload", error.code, 503)
     # What a provider says about the gateway's own credentials is not told.
-    error = raises(faults.ServerError, "", lambda: create(**ask(model, "fail_401")))
+    error = raises(faults.ServerError, "", lambda: create(**ask(f"{model}-barred", "fail_401")))
     same("secret", no in str(error), False)
     error = raises(faults.ClientError, "no-such-model", lambda: create(**ask("no-such-model", "chat")))
     same("unknown model", error.code, 404)

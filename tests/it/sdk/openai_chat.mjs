@@ -96,7 +96,7 @@ await play({
   },
   async errors(model) {
     const no = said("refuses", model);
-    const fail = (scenario) => () => chats.create({ model, messages: ask(scenario) });
+    const fail = (scenario, name = model) => () => chats.create({ model: name, messages: ask(scenario) });
     for (const [status, kind] of [
       [400, OpenAI.BadRequestError],
       [429, OpenAI.RateLimitError],
@@ -106,7 +106,7 @@ await play({
     }
     same("overload", (await raises(OpenAI.InternalServerError, no, fail("fail_529"))).status, 503);
     // What a provider says about the gateway's own credentials is not told.
-    const error = await raises(OpenAI.InternalServerError, "", fail("fail_401"));
+    const error = await raises(OpenAI.InternalServerError, "", fail("fail_401", `${model}-barred`));
     same("secret", error.message.includes(no), false);
     const unknown = () => chats.create({ model: "no-such-model", messages: ask("chat") });
     await raises(OpenAI.NotFoundError, "no-such-model", unknown);

@@ -2,7 +2,8 @@
 
 use super::super::Target;
 use super::super::chat::{
-    Block, Dropped, Fields, Format, Media, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported, object,
+    Block, Dropped, Fields, Format, Media, Message, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported,
+    object,
 };
 use super::super::signature::is_anthropics;
 use crate::config::ai::Thinking;

@@ -42,12 +42,7 @@ impl Calls {
 }
 
 /// The blocks of a content's parts.
-pub fn parts(
-    all: Vec<Value>,
-    at: &str,
-    calls: &mut Calls,
-    dropped: &mut Dropped,
-) -> Result<Vec<Block>, Unsupported> {
+pub fn parts(all: Vec<Value>, at: &str, calls: &mut Calls, dropped: &mut Dropped) -> Result<Vec<Block>, Unsupported> {
     let mut out: Vec<Block> = Vec::new();
     for (i, part) in all.into_iter().enumerate() {
         let at = format!("{at}.parts[{i}]");
@@ -96,9 +91,13 @@ fn block(part: &mut Fields, at: &str, calls: &mut Calls) -> Result<Option<Part>,
     }
     if let Some(mut file) = either_object(part, "fileData") {
         let kind = either_text(&mut file, "mimeType").unwrap_or_default();
-        let (uri, name) = (either_text(&mut file, "fileUri").unwrap_or_default(), either_text(&mut file, "displayName"));
+        let (uri, name) =
+            (either_text(&mut file, "fileUri").unwrap_or_default(), either_text(&mut file, "displayName"));
         if OWN_FILES.iter().any(|own| uri.starts_with(own)) {
-            return Err(Unsupported::at(at, "a file kept at Google is not known to this model's provider; send it inline"));
+            return Err(Unsupported::at(
+                at,
+                "a file kept at Google is not known to this model's provider; send it inline",
+            ));
         }
         return shown(kind, Media::Url(uri), name, at).map(Some);
     }
@@ -148,7 +147,7 @@ fn result(mut told: Fields, at: &str, calls: &mut Calls) -> Result<Part, Unsuppo
         if !["inlineData", "fileData"].iter().any(|name| super::members::get(&part, name).is_some()) {
             return Err(Unsupported::at(at, "must be inlineData or fileData"));
         }
-        blocks.extend(block(&mut part, &at, calls)?.map(|part| Block::new(part)));
+        blocks.extend(block(&mut part, &at, calls)?.map(Block::new));
     }
     Ok(Part::Result(Outcome { id, blocks, failed }))
 }

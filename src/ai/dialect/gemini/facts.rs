@@ -30,8 +30,7 @@ pub fn facts(fields: &Map<String, Value>) -> Result<Facts, AiError> {
     }
     let tools = get(fields, "tools").and_then(Value::as_array).into_iter().flatten();
     // A tool of Google's own counts as one.
-    facts.tools =
-        tools.map(|t| get_in(t, "functionDeclarations").and_then(Value::as_array).map_or(1, Vec::len)).sum();
+    facts.tools = tools.map(|t| get_in(t, "functionDeclarations").and_then(Value::as_array).map_or(1, Vec::len)).sum();
     if let Some(config) = get(fields, "generationConfig") {
         facts.temperature = get_in(config, "temperature").and_then(Value::as_f64);
         facts.max_tokens = get_in(config, "maxOutputTokens").and_then(count);

@@ -59,6 +59,7 @@ pub fn either_list(fields: &mut Fields, name: &str) -> Vec<Value> {
 /// A whole number that is not negative; SDKs send some of them as `40.0`, and 64-bit ones may come as text.
 pub fn count(value: &Value) -> Option<u64> {
     let text = || value.as_str().and_then(|t| t.parse().ok());
-    let whole = || value.as_f64().filter(|n| n.fract() == 0.0 && *n >= 0.0).and_then(|n| format!("{n:.0}").parse().ok());
+    let whole =
+        || value.as_f64().filter(|n| n.fract() == 0.0 && *n >= 0.0).and_then(|n| format!("{n:.0}").parse().ok());
     value.as_u64().or_else(whole).or_else(text)
 }

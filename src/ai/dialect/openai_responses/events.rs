@@ -43,7 +43,8 @@ impl Events {
 
     /// The response as it ended.
     pub fn end(&mut self, response: Value) {
-        let kind = if text_in(&response, "status") == Some("incomplete") { super::INCOMPLETE } else { super::COMPLETED };
+        let kind =
+            if text_in(&response, "status") == Some("incomplete") { super::INCOMPLETE } else { super::COMPLETED };
         self.push(kind, [("response", response)]);
     }
 

@@ -32,10 +32,18 @@ pub fn request(fields: &Fields, dropped: &mut Dropped) -> Result<Request, Unsupp
     for name in DELIVERY {
         f.shift_remove(name);
     }
-    f.retain(|name, value| !IDLE.iter().any(|(n, v)| n == name && *v == value.to_string()));
+    for (name, idle) in IDLE {
+        let told = f.get(name).map(Value::to_string);
+        if told.is_some_and(|told| told == idle) {
+            f.shift_remove(name);
+        }
+    }
     for name in NEEDED {
         if f.get(name).is_some_and(|v| !v.is_null()) {
-            return Err(Unsupported::at(name, "refers to what only OpenAI keeps; send the whole conversation as input"));
+            return Err(Unsupported::at(
+                name,
+                "refers to what only OpenAI keeps; send the whole conversation as input",
+            ));
         }
     }
     let mut r = Request { stream, ..Request::default() };

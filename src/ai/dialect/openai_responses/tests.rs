@@ -1,7 +1,7 @@
 //! Tests of what is particular to this dialect; the golden tables stand beside the others'.
 
-use super::super::chat::{Call, Event, Fault};
 use super::super::Dialect;
+use super::super::chat::{Call, Event, Fault};
 use super::*;
 use crate::ai::sse::Parser;
 use http::StatusCode;
@@ -119,9 +119,11 @@ fn errors_are_found_wherever_a_stream_tells_them() {
         [Seen::Error(e)] => e["error"].clone(),
         other => panic!("{other:?}"),
     };
-    let failed = json!({ "type": "response.failed", "response": { "error": { "code": "server_error", "message": "m" } } });
+    let failed =
+        json!({ "type": "response.failed", "response": { "error": { "code": "server_error", "message": "m" } } });
     assert_eq!(told(failed), json!({ "type": "api_error", "code": "server_error", "param": null, "message": "m" }));
-    let bare = json!({ "type": "error", "code": "rate_limit_exceeded", "message": "m", "param": "p", "sequence_number": 3 });
+    let bare =
+        json!({ "type": "error", "code": "rate_limit_exceeded", "message": "m", "param": "p", "sequence_number": 3 });
     let limited = json!({ "type": "rate_limit_error", "code": "rate_limit_exceeded", "param": "p", "message": "m" });
     assert_eq!(told(bare), limited);
     let within = json!({ "type": "error", "error": { "type": "invalid_request_error", "message": "m" } });
@@ -170,7 +172,10 @@ fn what_another_provider_keeps_or_runs_is_stateful() {
 #[test]
 fn signatures_come_back_as_they_were_given() {
     let mut item = items::reasoning("rs_1", "Hm.", Some(&items::seal("gemini:c2ln")));
-    assert_eq!(items::thought(&item), Some(super::super::chat::Part::Reasoning("Hm.".into(), Some("gemini:c2ln".into()))));
+    assert_eq!(
+        items::thought(&item),
+        Some(super::super::chat::Part::Reasoning("Hm.".into(), Some("gemini:c2ln".into())))
+    );
     item["encrypted_content"] = json!("gA:AA");
     let Some(super::super::chat::Part::Reasoning(text, Some(signature))) = items::thought(&item) else { panic!() };
     assert_eq!(signature, "openai:rs_1:gA:AA");

@@ -1,8 +1,12 @@
 //! A provider's stream on its way to the client: frame by frame as it comes, recorded on the side, and never given a
 //! clean end that it did not have.
 
+mod times;
+mod watched;
+
 use super::dialect::chat::{Event, Fault};
 use super::dialect::{Dialect, Garbage, Reader, Record, Seen, Wanted, Writer};
+use super::guard::{Denied, Guarded};
 use super::peek::is_ping;
 use super::provider::{ANSWER_BYTES_MAX, Live};
 use super::settle::Settle;
@@ -15,11 +19,23 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use serde_json::Value;
-use std::time::Duration;
+use std::sync::Arc;
+use times::Times;
 use tokio::time::{Instant, timeout_at};
+use watched::Watched;
 
 /// The longest stream that is passed on; at ordinary chunk sizes this is several hundred thousand tokens.
 const STREAM_BYTES_MAX: usize = 256 << 20;
+
+/// How a stream is looked at on its way.
+pub struct Sight {
+    /// How the client wants it.
+    pub wanted: Wanted,
+    /// When it is given up.
+    pub watch: Streaming,
+    /// The guards that look at it.
+    pub guarded: Option<Arc<Guarded>>,
+}
 
 /// The body of a streamed answer. Dropping it closes the provider's connection.
 pub struct LiveStream {
@@ -50,21 +66,7 @@ struct Open {
     /// Events with something of the answer: about as many as it has tokens.
     events: u64,
     times: Times,
-}
-
-/// When a stream is given up, and when its client is given a sign of life. What the client takes to read is not counted
-/// against the provider.
-struct Times {
-    watch: Streaming,
-    /// The longest silence.
-    silence: Duration,
-    /// When anything was last heard of the provider.
-    heard: Instant,
-    /// When the last event came that was no sign of life alone.
-    event: Instant,
-    /// When the client was last given something.
-    handed: Instant,
-    ends: Instant,
+    guard: Option<Watched>,
 }
 
 /// From a provider's dialect to a client's. It holds no more of the stream than its state.
@@ -81,11 +83,14 @@ enum Step {
     Done,
     /// It broke; whether the client still needs to be told by an event.
     Fail(&'static str, bool),
+    /// A guard withholds the rest.
+    Deny(Denied),
 }
 
 impl LiveStream {
     /// A stream that has begun, of a provider of this dialect.
-    pub fn new(live: Live, settle: Settle, provider: Dialect, (wanted, watch): (Wanted, Streaming)) -> Self {
+    pub fn new(live: Live, settle: Settle, provider: Dialect, sight: Sight) -> Self {
+        let Sight { wanted, watch, guarded } = sight;
         let client = settle.dialect;
         let recorder = client.wire().recorder(ANSWER_BYTES_MAX);
         let bridge = (provider != client).then(|| {
@@ -95,7 +100,9 @@ impl LiveStream {
         settle.hands_over();
         let hide_usage = client.asks_for_usage() && !wanted.usage;
         let times = Times::new(watch, settle.model.provider.endpoint.between_bytes);
-        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0, events: 0, times };
+        let guard = guarded.filter(|g| g.watches_answers()).map(Watched::new);
+        let (bytes, events) = (0, 0);
+        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes, events, times, guard };
         LiveStream { state: State::Open(Box::new(open)) }
     }
 }
@@ -121,8 +128,9 @@ impl Chunks for LiveStream {
             match open.step(&mut out).await {
                 Step::Go => {}
                 Step::Ping => out.extend_from_slice(open.client.wire().ping().as_bytes()),
-                Step::Done => self.complete(),
+                Step::Done => self.complete(&mut out),
                 Step::Fail(reason, tell) => self.fail(reason, tell, &mut out),
+                Step::Deny(denied) => self.deny(&denied, &mut out),
             }
             if !out.is_empty() {
                 if let State::Open(open) = &mut self.state {
@@ -136,15 +144,25 @@ impl Chunks for LiveStream {
 }
 
 impl LiveStream {
-    fn complete(&mut self) {
+    fn complete(&mut self, out: &mut BytesMut) {
         let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) else { return };
-        let usage = open.usage();
-        let Open { live, recorder, settle, bridge, .. } = *open;
+        let (usage, client, number) = (open.usage(), open.client, open.recorder.next_number());
+        let Open { live, recorder, settle, bridge, guard, events, .. } = *open;
         live.drain();
         if let Some(bridge) = &bridge {
             settle.record.note(|c| c.dropped.extend(&bridge.reader.progress().dropped));
         }
         let answer = recorder.answer();
+        if let Some(Watched { guarded, sealed, .. }) = guard {
+            let checked = guarded.checked(answer.as_ref());
+            settle.record.note(|c| c.guard = guarded.report());
+            if let Err(denied) = checked {
+                self.state = State::Broken(denied.reason);
+                settle.fail(denied.reason, (usage, events));
+                return tell(client, number, withheld(client, &denied), out);
+            }
+            out.extend_from_slice(&sealed.unwrap_or_default());
+        }
         let body = answer.as_ref().and_then(|a| serde_json::to_vec(a).ok());
         settle.complete(usage, answer.as_ref().zip(body.map(Bytes::from)));
     }
@@ -156,47 +174,41 @@ impl LiveStream {
                 let error = open.client.own_error(StatusCode::BAD_GATEWAY, &message, "provider_stream_broken");
                 open.tell_error(error, out);
             }
-            let told = (open.usage(), open.events);
-            let Open { settle, .. } = *open;
-            settle.fail(reason, told);
+            let seen = (open.usage(), open.events);
+            open.told().fail(reason, seen);
         }
     }
+
+    /// Ends with an error event in which a guard says why; what it held back stays here.
+    fn deny(&mut self, denied: &Denied, out: &mut BytesMut) {
+        if let State::Open(open) = std::mem::replace(&mut self.state, State::Broken(denied.reason)) {
+            open.tell_error(withheld(open.client, denied), out);
+            let seen = (open.usage(), open.events);
+            open.told().fail(denied.reason, seen);
+        }
+    }
+}
+
+fn tell(client: Dialect, number: Option<u64>, mut error: Value, out: &mut BytesMut) {
+    if let (Some(number), Some(members)) = (number, error.as_object_mut()) {
+        members.insert("sequence_number".to_owned(), number.into());
+    }
+    out.extend_from_slice(client.wire().framed(&error).as_bytes());
+}
+
+/// A guard's word as an error object.
+fn withheld(client: Dialect, denied: &Denied) -> Value {
+    let status = denied.of_answer().status();
+    client.own_error(status, &denied.message, denied.reason)
 }
 
 impl Drop for LiveStream {
     fn drop(&mut self) {
         // The client left. What the provider has counted until then, it bills.
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) {
-            let told = (open.usage(), open.events);
-            let Open { settle, .. } = *open;
-            settle.leave(told);
+            let seen = (open.usage(), open.events);
+            open.told().leave(seen);
         }
-    }
-}
-
-impl Times {
-    fn new(watch: Streaming, silence: Duration) -> Times {
-        let now = Instant::now();
-        Times { watch, silence, heard: now, event: now, handed: now, ends: now + watch.total.0 }
-    }
-
-    /// When the wait ends, and with which step.
-    fn next(&self) -> (Instant, Step) {
-        let silent = (self.heard + self.silence, "between_bytes_timeout");
-        let idle = (self.event + self.watch.idle.0, "idle_timeout");
-        let (end, reason) = silent.min(idle).min((self.ends, "stream_timeout"));
-        match self.watch.ping.map(|p| self.handed + p.0) {
-            Some(ping) if ping < end => (ping, Step::Ping),
-            _ => (end, Step::Fail(reason, true)),
-        }
-    }
-
-    /// The client wants more; until now it was its turn.
-    fn back(&mut self) {
-        let away = self.handed.elapsed();
-        self.heard += away;
-        self.event += away;
-        self.handed += away;
     }
 }
 
@@ -248,22 +260,17 @@ impl Open {
             Seen::Garbage => Step::Fail("provider_garbage", true),
             Seen::Error(chunk) => self.error(&chunk, frame, out),
             Seen::End(chunk) if self.bridge.is_some() => self.bridged_end(&chunk, out),
-            Seen::End(chunk) => {
-                self.recorder.add(&chunk, 0);
-                out.extend_from_slice(&frame.raw);
-                Step::Done
-            }
+            Seen::End(chunk) => match self.last(chunk, &frame.raw, out) {
+                Step::Go => Step::Done,
+                end => end,
+            },
             Seen::Data(mut chunk) if self.bridge.is_some() => {
                 self.provider.wire().name(&mut chunk, &self.live.identity);
                 self.bridged(|r, events| r.read(&chunk, events), out)
             }
             Seen::Data(chunk) => {
                 let bytes = frame.data.as_ref().map_or(0, String::len);
-                self.record(&chunk, bytes);
-                if !(self.hide_usage && is_usage_only(&chunk)) {
-                    out.extend_from_slice(&frame.raw);
-                }
-                Step::Go
+                self.pass(chunk, (frame.raw.clone(), bytes), out)
             }
         }
     }
@@ -297,11 +304,8 @@ impl Open {
     }
 
     /// An error object as an event, with the number that it has in the client's stream.
-    fn tell_error(&self, mut error: Value, out: &mut BytesMut) {
-        if let (Some(number), Some(members)) = (self.recorder.next_number(), error.as_object_mut()) {
-            members.insert("sequence_number".to_owned(), number.into());
-        }
-        out.extend_from_slice(self.client.wire().framed(&error).as_bytes());
+    fn tell_error(&self, error: Value, out: &mut BytesMut) {
+        tell(self.client, self.recorder.next_number(), error, out);
     }
 
     /// One event of the provider as the client's events.
@@ -323,11 +327,11 @@ impl Open {
         if pings > 0 {
             out.extend_from_slice(self.client.wire().ping().as_bytes());
         }
-        for chunk in &chunks {
-            let text = self.client.wire().framed(chunk);
-            self.record(chunk, text.len());
-            if !(self.hide_usage && is_usage_only(chunk)) {
-                out.extend_from_slice(text.as_bytes());
+        for chunk in chunks {
+            let text = self.client.wire().framed(&chunk);
+            let bytes = text.len();
+            if let Step::Deny(denied) = self.pass(chunk, (text.into(), bytes), out) {
+                return Step::Deny(denied);
             }
         }
         match sense {
@@ -339,12 +343,23 @@ impl Open {
     /// The end, whose mark may itself say something.
     fn bridged_end(&mut self, mark: &Value, out: &mut BytesMut) -> Step {
         let read = |reader: &mut dyn Reader, events: &mut Vec<Event>| {
-            reader.read(mark, events)?;
+            if !mark.is_null() {
+                reader.read(mark, events)?;
+            }
             reader.end(events)
         };
         match self.bridged(read, out) {
+            Step::Go => self.close(out),
+            end => end,
+        }
+    }
+
+    /// A clean end of our own wording.
+    fn close(&mut self, out: &mut BytesMut) -> Step {
+        match self.flush(out) {
             Step::Go => {
-                out.extend_from_slice(self.client.wire().close().as_bytes());
+                let text = self.client.wire().close();
+                self.sink(out).extend_from_slice(text.as_bytes());
                 Step::Done
             }
             end => end,
@@ -354,6 +369,9 @@ impl Open {
     /// The provider ended without the mark of the end: fine if it speaks OpenAI's dialect, where servers are known to
     /// leave it out, or Gemini's, which has none, and every choice had ended; a cut otherwise.
     fn clean_end(&mut self, out: &mut BytesMut) -> Step {
+        if let Step::Deny(denied) = self.flush(out) {
+            return Step::Deny(denied);
+        }
         let finished = match &self.bridge {
             Some(bridge) => bridge.reader.may_end(),
             None => (self.provider.asks_for_usage() || self.provider == Dialect::Gemini) && self.recorder.finished(),
@@ -364,8 +382,7 @@ impl Open {
         if self.bridge.is_some() {
             return self.bridged_end(&Value::Null, out);
         }
-        out.extend_from_slice(self.client.wire().close().as_bytes());
-        Step::Done
+        self.close(out)
     }
 
     fn usage(&self) -> Option<Usage> {
