@@ -1,9 +1,9 @@
 //! Sluicegate: one binary in front of your apps and your models. This page is the code map.
 //!
 //! **Bird's eye.** One *spine* ([`proxy`]: a request from top to bottom, one file for each station), *organs*
-//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`compress`], [`mcp`], [`upstream`]: each whole in itself, strangers to each other), one
-//! *brain* ([`policy`]: a Rhai script reads facts and returns a decision), one *map* ([`plan`]: the compiled
-//! configuration, immutable, swapped whole).
+//! ([`ab`], [`ai`], [`auth`], [`bot`], [`cache`], [`compress`], [`limit`], [`mcp`], [`upstream`]: each whole in itself,
+//! strangers to each other), one *brain* ([`policy`]: a Rhai script reads facts and returns a decision), one *map*
+//! ([`plan`]: the compiled configuration, immutable, swapped whole).
 //!
 //! **The path of a request.**
 //! ```text
@@ -11,7 +11,7 @@
 //!   -> proxy/express    a plain fresh hit of an open route: the same stations over values, answered before there is a
 //!                       session (server/express writes HTTP/1, server/h2 HTTP/2); everything else goes on:
 //!   -> proxy/accept     pin the plan, client address, normalise
-//!   -> proxy/request    route -> body limit -> auth -> policy -> dispatch: the order of everything, one function
+//!   -> proxy/request    route -> body limit -> limits -> auth -> policy -> dispatch: the order of everything, one function
 //!        respond, redirect, policy, auth  -> Reply -> proxy/reply
 //!        ai                               -> proxy/ai -> ai::Gateway::answer -> Reply -> proxy/reply
 //!           images, audio, files ...      -> proxy/passthrough -> ai::Gateway::pass -> Reply -> proxy/reply
@@ -30,7 +30,8 @@
 //! - A module imports only from lines above its own in the list below; `tests/it/tidy.rs` checks it.
 //! - Below [`proxy`] nothing touches a Pingora session: modules take values and return values.
 //! - A request sees one [`plan::Plan`] from its first line to its log entry; a reload changes none under way.
-//! - What must outlive a reload (caches, keys, embedders, metrics) lives in [`plan::shared::Shared`] and nowhere else.
+//! - What must outlive a reload (caches, keys, limits, spending, metrics) lives in [`plan::shared::Shared`] and
+//!   nowhere else.
 //! - Nothing parses, compiles a regular expression or resolves a name while a request waits.
 //! - There is no `unsafe` and no mutable global state; the one process-wide thing is the ONNX Runtime environment,
 //!   of which the library itself allows only one.
@@ -41,8 +42,9 @@ pub mod base;
 pub mod config;
 // how we tell
 pub mod observe;
-// the one outbound HTTP client
+// the one outbound HTTP client; small numbers that outlive the process
 pub mod fetch;
+pub mod kv;
 // the organs
 pub mod ab;
 pub mod ai;
@@ -50,6 +52,7 @@ pub mod auth;
 pub mod bot;
 pub mod cache;
 pub mod compress;
+pub mod limit;
 pub mod mcp;
 pub mod upstream;
 // the brain

@@ -1,6 +1,7 @@
-//! The operators' door: metrics, status, purge, reload, on a port of its own.
+//! The operators' door: metrics, status, purge, reload, budgets and keys, on a port of its own.
 
 pub mod ai_purge;
+pub mod money;
 pub mod purge;
 pub mod status;
 pub mod usage;
@@ -20,6 +21,19 @@ use subtle::ConstantTimeEq;
 
 /// Largest body of an admin call.
 const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What there is, beside `/healthz`.
+const PATHS: [&str; 9] = [
+    "/metrics",
+    "/status",
+    "/purge",
+    "/reload",
+    "/ai/usage",
+    "/ai/purge",
+    "/ai/budgets",
+    "/ai/budgets/reset",
+    "/ai/keys",
+];
 
 /// Reloads; the error lists the faults.
 pub type ReloadFn = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -83,14 +97,14 @@ impl Admin {
             (&Method::POST, "/purge") => purge::purge(&self.edge, &body).await,
             (&Method::POST, "/ai/purge") => ai_purge::purge(&self.edge, &body).await,
             (&Method::POST, "/reload") => self.reload().await,
-            (_, "/metrics" | "/status" | "/ai/usage" | "/purge" | "/ai/purge" | "/reload") => Answer::error(
+            (&Method::GET, "/ai/budgets") => Answer::json(StatusCode::OK, &money::budgets(&self.edge)),
+            (&Method::POST, "/ai/budgets/reset") => money::reset(&self.edge, &body),
+            (&Method::GET, "/ai/keys") => Answer::json(StatusCode::OK, &money::keys(&self.edge)),
+            (_, path) if PATHS.contains(&path) => Answer::error(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "GET /metrics, GET /status, GET /ai/usage, POST /purge, POST /ai/purge, POST /reload",
+                "POST /purge, /ai/purge, /reload and /ai/budgets/reset; GET everything else",
             ),
-            _ => {
-                let there = "there is /healthz, /metrics, /status, /ai/usage, /purge, /ai/purge, /reload";
-                Answer::error(StatusCode::NOT_FOUND, there)
-            }
+            _ => Answer::error(StatusCode::NOT_FOUND, &format!("there is /healthz, {}", PATHS.join(", "))),
         }
     }
 

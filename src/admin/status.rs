@@ -143,6 +143,7 @@ pub fn refresh_gauges(edge: &Edge) {
         set(&m.cache_reclaimed, &name, store.book().reclaimed());
     }
     disk_gauges(edge);
+    super::money::refresh_gauges(edge);
     model_gauges(edge);
     for g in [&m.ai.semantic, &m.ai.semantic_bypasses, &m.ai.semantic_vetoes] {
         g.reset();

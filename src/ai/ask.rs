@@ -1,11 +1,16 @@
 //! Asking what is known or under way already: the exact cache, the semantic cache, identical calls in flight.
 
+use super::Run;
 use super::call::CacheOutcome;
 use super::collapse::{Followed, Joined, Lead};
 use super::seam::{Lookup, Query, SemanticLookup, Ticket};
-use super::{COLLAPSE_CLIENT_WAIT, COLLAPSE_WAIT, Run};
 use crate::base::reply::Reply;
 use std::time::Duration;
+
+/// How long a call waits for an identical one in all before it goes its own way: about as long as a provider may take.
+const COLLAPSE_WAIT: Duration = Duration::from_secs(60);
+/// How much of that may be spent waiting for the other call's client to read what it was sent.
+pub(super) const COLLAPSE_CLIENT_WAIT: Duration = Duration::from_secs(5);
 
 impl Run<'_> {
     pub(super) fn ask_exact(&self) -> Option<Reply> {

@@ -283,6 +283,11 @@ impl Catalog {
         self.models.keys().chain(self.tiers.keys())
     }
 
+    /// A tier's models, in its order; none where there is no such tier.
+    pub fn in_tier(&self, name: &str) -> &[Arc<Model>] {
+        self.tiers.get(name).map_or(&[], |stage| &stage.models)
+    }
+
     /// Names that clients of the route may use.
     pub fn offered<'a>(&'a self, route: &'a AiRoute) -> impl Iterator<Item = &'a String> {
         self.names().filter(|n| route.models.is_empty() || route.models.contains(n))

@@ -32,6 +32,15 @@ pub struct Choice {
     pub fallback: Vec<Stage>,
 }
 
+impl Stage {
+    /// Leaves out the models that are not wanted, with their weights.
+    pub fn retain(&mut self, wanted: impl Fn(&Arc<Model>) -> bool) {
+        let kept = self.models.drain(..).zip(self.weights.drain(..)).filter(|(m, _)| wanted(m));
+        let (models, weights) = kept.unzip();
+        (self.models, self.weights) = (models, weights);
+    }
+}
+
 impl Choice {
     /// The name with the models behind it, for cache keys: a tier with other models is another target.
     pub fn fingerprint(&self) -> String {
@@ -80,7 +89,8 @@ impl Catalog {
         self.tiers.get(name).cloned()
     }
 
-    fn stage(&self, name: &str) -> Option<Stage> {
+    /// A model or a tier as one step of a choice.
+    pub fn stage(&self, name: &str) -> Option<Stage> {
         let alone = |m: &Arc<Model>| Stage { models: vec![m.clone()], weights: vec![1], ..Stage::default() };
         self.tiers.get(name).cloned().or_else(|| self.models.get(name).map(alone))
     }

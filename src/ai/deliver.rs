@@ -14,6 +14,7 @@ impl Run<'_> {
     /// The answer on its way to the client, and into the caches.
     pub(super) fn deliver(&self, reached: Reached, files: Files) -> Reply {
         let Reached { opened, model, tier, stand_in, asked, pass } = reached;
+        let stand_in = stand_in || self.turned;
         self.record.note(|c| {
             (c.model, c.provider) = (Some(model.name.clone()), Some(model.provider.name.clone()));
             c.tier.clone_from(&tier);

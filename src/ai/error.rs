@@ -8,6 +8,9 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use std::time::Duration;
 
+/// What the client libraries of OpenAI and Anthropic heed before they try again by themselves.
+const SHOULD_RETRY: http::HeaderName = http::HeaderName::from_static("x-should-retry");
+
 /// Why a model call was refused or failed. Messages never carry keys, header values or provider URLs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AiError {
@@ -44,6 +47,16 @@ pub enum AiError {
         /// The method to use.
         allowed: Method,
     },
+    /// The caller may not, or cannot pay; or a guard refused the request or withheld the answer.
+    #[error("{message}")]
+    Refused {
+        /// The status to refuse with.
+        status: StatusCode,
+        /// Why, for the caller.
+        message: String,
+        /// The one word for log, metric and header.
+        reason: &'static str,
+    },
     /// Every model failed and the last provider left no answer of its own to pass on.
     #[error("{message}")]
     Provider {
@@ -64,16 +77,6 @@ pub enum AiError {
         /// Whether its provider asked for the pause.
         limited: bool,
     },
-    /// A guard refused the request or withheld the answer.
-    #[error("{message}")]
-    Guard {
-        /// What was found, without the text.
-        message: String,
-        /// The one word.
-        reason: &'static str,
-        /// The status that goes with it.
-        status: StatusCode,
-    },
 }
 
 impl AiError {
@@ -91,7 +94,7 @@ impl AiError {
             AiError::NoEndpoint(_) => "no_endpoint",
             AiError::EndpointClosed(_) => "endpoint_closed",
             AiError::Method { .. } => "method_not_allowed",
-            AiError::Provider { reason, .. } | AiError::Guard { reason, .. } => reason,
+            AiError::Provider { reason, .. } | AiError::Refused { reason, .. } => reason,
             AiError::Resting { .. } => "models_resting",
         }
     }
@@ -103,11 +106,11 @@ impl AiError {
             AiError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             AiError::NoModel(_) | AiError::NoEndpoint(_) | AiError::EndpointClosed(_) => StatusCode::NOT_FOUND,
             AiError::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            AiError::Refused { status, .. } => *status,
             AiError::Provider { timeout: true, .. } => StatusCode::GATEWAY_TIMEOUT,
             AiError::Provider { .. } => StatusCode::BAD_GATEWAY,
             AiError::Resting { limited: true, .. } => StatusCode::TOO_MANY_REQUESTS,
             AiError::Resting { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            AiError::Guard { status, .. } => *status,
         }
     }
 
@@ -124,6 +127,8 @@ impl AiError {
         let reply = Reply::json(self.status(), Source::Gateway, &body).because(self.reason());
         match self {
             AiError::Method { allowed } => reply.with(http::header::ALLOW, allowed.as_str()),
+            // A budget does not fill up while a client library waits.
+            AiError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => reply.with(SHOULD_RETRY, "false"),
             AiError::Resting { wait, .. } => {
                 let seconds = wait.as_millis().div_ceil(1000).max(1);
                 reply.with(http::header::RETRY_AFTER, &seconds.to_string())

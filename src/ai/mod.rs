@@ -5,10 +5,12 @@
 pub mod adapter;
 mod ask;
 mod bond;
+pub mod budget;
 pub mod call;
+pub mod caller;
 mod cascade;
 pub mod catalog;
-mod choice;
+pub mod choice;
 pub mod collapse;
 mod compat;
 mod count;
@@ -29,6 +31,7 @@ pub mod ledger;
 mod models;
 mod names;
 pub mod passthrough;
+mod paying;
 mod prefix;
 pub mod price;
 pub mod prompt;
@@ -45,6 +48,7 @@ mod settle;
 mod sign;
 mod steer;
 mod stream;
+pub mod tokens;
 pub mod usage;
 pub mod vector;
 mod verdict;
@@ -62,7 +66,9 @@ use crate::base::reply::{Body, Reply};
 use crate::base::sse;
 use crate::config::ai::{Ai, AiRoute};
 use crate::fetch::Fetcher;
+use budget::{Book, Budgets, Wallet};
 use call::{Call, CallRecord, Ending, Watch};
+use caller::Caller;
 use catalog::{Catalog, Choice};
 use collapse::InFlight;
 use error::AiError;
@@ -70,6 +76,7 @@ use exact::ExactCache;
 use guard::{GuardSet, Guarded};
 use headers::{CacheMode, dress, peers};
 use http::HeaderMap;
+use paying::Funded;
 use plan::CachePlan;
 use prompt::{Operation, Prompt};
 use routing::Routing;
@@ -81,10 +88,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use steer::Steering;
 
-/// How long a call waits for an identical one in all before it goes its own way: about as long as a provider may take.
-const COLLAPSE_WAIT: Duration = Duration::from_secs(60);
-/// How much of that may be spent waiting for the other call's client to read what it was sent.
-const COLLAPSE_CLIENT_WAIT: Duration = Duration::from_secs(5);
 /// Characters of the client's model name that are recorded.
 const MODEL_CHARS_MAX: usize = 128;
 
@@ -144,6 +147,8 @@ pub struct Context {
     pub options: Arc<AiRoute>,
     /// Whose call it is (API key, JWT subject …); answers are never shared between tenants.
     pub tenant: String,
+    /// Who calls, as far as models and money are concerned.
+    pub caller: Caller,
     /// The revision of the policy that decided.
     pub policy: String,
     /// The client's header fields.
@@ -159,6 +164,7 @@ pub struct Gateway {
     clock: Clock,
     routing: Routing,
     steering: Steering,
+    funds: Option<(Budgets, Arc<Book>)>,
 }
 
 /// One call under way.
@@ -170,6 +176,9 @@ struct Run<'a> {
     plan: CachePlan,
     record: Arc<CallRecord>,
     started: Duration,
+    wallet: Option<Wallet>,
+    /// An exhausted budget has turned the call to another tier.
+    turned: bool,
     guarded: Option<Arc<Guarded>>,
 }
 
@@ -183,7 +192,7 @@ impl Gateway {
     ) -> Gateway {
         let routing = Routing::alone(&catalog, clock.clone());
         let (guards, steering) = (BTreeMap::new(), Steering::default());
-        Gateway { catalog, caches, guards, fetcher, clock, routing, steering }
+        Gateway { catalog, caches, guards, fetcher, clock, routing, steering, funds: None }
     }
 
     /// The same with the section's rules, on a board that others share.
@@ -236,12 +245,12 @@ impl Gateway {
         context: &Context,
         (record, started): (&Arc<CallRecord>, Duration),
     ) -> Reply {
-        let options = &context.options;
+        let view = (&*context.options, &context.caller);
         match prompt.operation {
-            Operation::Models => return models::list(&self.catalog, options, prompt.dialect),
+            Operation::Models => return models::list(&self.catalog, view, prompt.dialect),
             Operation::Model => {
                 let asked = (prompt.facts.model.as_str(), prompt.dialect);
-                return models::one(&self.catalog, options, asked).unwrap_or_else(|e| e.reply(prompt.dialect));
+                return models::one(&self.catalog, view, asked).unwrap_or_else(|e| e.reply(prompt.dialect));
             }
             _ => {}
         }
@@ -251,9 +260,11 @@ impl Gateway {
         };
         let prompt = screened.as_ref().unwrap_or(prompt);
         match self.prepare((prompt, guarded.as_deref()), directives, context, record) {
-            Ok((choice, plan)) => {
+            Ok((Funded { choice, wallet }, plan)) => {
                 let record = record.clone();
-                let run = Run { gateway: self, prompt, context, choice, plan, record, started, guarded };
+                let turned = false;
+                let run =
+                    Run { gateway: self, prompt, context, choice, plan, record, started, wallet, turned, guarded };
                 if prompt.operation.is_count() { run.count().await } else { run.answer().await }
             }
             Err(e) => e.reply(prompt.dialect),
@@ -266,17 +277,18 @@ impl Gateway {
         directives: &AiDirectives,
         context: &Context,
         record: &CallRecord,
-    ) -> Result<(Choice, CachePlan), AiError> {
+    ) -> Result<(Funded, CachePlan), AiError> {
         let (script, complexity) = self.decided(prompt, directives, &context.options);
         let choice = self.catalog.choose(&prompt.facts.model, script, &context.options)?;
+        let funded = self.funded(prompt, context, choice)?;
         let cache = context.options.cache.as_ref().and_then(|name| self.caches.get(name));
-        let plan = CachePlan::make(prompt, directives, context, (&choice, guarded), cache)?;
+        let plan = CachePlan::make(prompt, directives, context, (&funded.choice, guarded), cache)?;
         record.note(|c| {
-            c.target.clone_from(&choice.name);
+            c.target.clone_from(&funded.choice.name);
             c.complexity = complexity;
             (c.cache, c.cache_reason) = (plan.outcome, plan.reason);
         });
-        Ok((choice, plan))
+        Ok((funded, plan))
     }
 }
 
@@ -301,10 +313,21 @@ impl Run<'_> {
             Ok(reply) => return reply,
             Err(lead) => lead,
         };
-        match self.climb().await {
+        let paying = match self.pay() {
+            Ok(paying) => paying,
+            Err(e) => {
+                if let Some(lead) = lead {
+                    lead.fail();
+                }
+                return self.dressed(e.reply(self.prompt.dialect), None);
+            }
+        };
+        // What a cascade may cost is not reserved: a call that is paid from a budget has none.
+        let reached = if paying.is_some() { self.reach(self.deadline()).await } else { self.climb().await };
+        match reached {
             Ok(reached) => {
                 let ticket = ticket.map(|t| (t, self.plan.filings.clone()));
-                self.deliver(reached, Files { exact: self.plan.place(), ticket, lead })
+                self.deliver(reached, Files { exact: self.plan.place(), ticket, lead, paying })
             }
             Err(failure) => {
                 if let Some(lead) = lead {

@@ -1,5 +1,6 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`: the names a client may ask for, in its dialect.
 
+use super::caller::Caller;
 use super::catalog::{AUTO, Catalog};
 use super::dialect::Dialect;
 use super::error::AiError;
@@ -9,9 +10,9 @@ use crate::config::ai::AiRoute;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-/// The list of every model and tier of the route, and `auto` where the route has a tier for it.
-pub fn list(catalog: &Catalog, route: &AiRoute, dialect: Dialect) -> Reply {
-    let data: Vec<Value> = names(catalog, route).map(|name| entry(catalog, name, dialect)).collect();
+/// The list of every model and tier of the route that the caller may use, and `auto` where the route has a tier for it.
+pub fn list(catalog: &Catalog, (route, caller): (&AiRoute, &Caller), dialect: Dialect) -> Reply {
+    let data: Vec<Value> = names(catalog, route, caller).map(|name| entry(catalog, name, dialect)).collect();
     let id = |entry: Option<&Value>| entry.and_then(|e| e.get("id")).cloned().unwrap_or_default();
     let list = match dialect {
         Dialect::Gemini => json!({ "models": data }),
@@ -24,13 +25,18 @@ pub fn list(catalog: &Catalog, route: &AiRoute, dialect: Dialect) -> Reply {
 }
 
 /// One entry of that list.
-pub fn one(catalog: &Catalog, route: &AiRoute, (name, dialect): (&str, Dialect)) -> Result<Reply, AiError> {
-    let known = names(catalog, route).find(|n| *n == name).ok_or_else(|| catalog.no_model(name, route))?;
+pub fn one(
+    catalog: &Catalog,
+    (route, caller): (&AiRoute, &Caller),
+    (name, dialect): (&str, Dialect),
+) -> Result<Reply, AiError> {
+    let known = names(catalog, route, caller).find(|n| *n == name).ok_or_else(|| catalog.no_model(name, route))?;
     Ok(Reply::json(StatusCode::OK, Source::Gateway, &entry(catalog, known, dialect)).because("models"))
 }
 
-fn names<'a>(catalog: &'a Catalog, route: &'a AiRoute) -> impl Iterator<Item = &'a str> {
-    catalog.offered(route).map(String::as_str).chain(route.tier.is_some().then_some(AUTO))
+fn names<'a>(catalog: &'a Catalog, route: &'a AiRoute, caller: &'a Caller) -> impl Iterator<Item = &'a str> {
+    let auto = route.tier.as_deref().filter(|t| caller.may_name(t, catalog)).map(|_| AUTO);
+    catalog.offered(route).map(String::as_str).filter(|n| caller.may_name(n, catalog)).chain(auto)
 }
 
 /// When a name was configured is not known: the date is the first there is.

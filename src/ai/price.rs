@@ -140,6 +140,21 @@ impl Rate {
         })
     }
 
+    /// The most that so many tokens can cost, of whatever kind they turn out to be.
+    pub fn at_most(&self, input: u64, output: u64) -> Money {
+        let inputs =
+            [self.input, self.cache_read, self.cache_write, self.cache_write_1h, self.audio_input, self.image_input];
+        let outputs = [self.output, self.reasoning, self.audio_output, self.image_output];
+        let (in_times, out_times) = self.times(self.long.is_some());
+        let part = |tokens: u64, rates: &[u64], times: u128| {
+            let dearest = rates.iter().copied().max().unwrap_or(0);
+            u128::from(tokens).saturating_mul(u128::from(dearest)).saturating_mul(times)
+        };
+        let parts = part(input, &inputs, in_times).saturating_add(part(output, &outputs, out_times));
+        let nano = parts.div_ceil(1000 * u128::from(WHOLE));
+        Money { nano_usd: u64::try_from(nano).unwrap_or(u64::MAX) }
+    }
+
     /// The cost of these tokens of one call, rounded once, to the nearest billionth of a dollar.
     pub fn cost(&self, u: &Usage) -> Money {
         nano(self.pico(u, self.is_long(u)))

@@ -112,6 +112,11 @@ impl Operation {
         }
     }
 
+    /// Whether a provider bills it.
+    pub fn is_billed(self) -> bool {
+        !self.is_count() && !matches!(self, Operation::Models | Operation::Model | Operation::Pass(_))
+    }
+
     /// Whether it is a chat, in whichever dialect.
     pub fn is_chat(self) -> bool {
         matches!(
@@ -238,6 +243,11 @@ impl Prompt {
             edits.extend(ask_for_usage(text, self.stream_options_at.as_ref()));
         }
         if edits.is_empty() { self.body.clone() } else { splice(text, edits).into() }
+    }
+
+    /// The length of the body as received.
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
     }
 
     /// The bytes as received, which are JSON and therefore text.

@@ -2,7 +2,6 @@
 
 use super::call::{Attempt, Try};
 use super::catalog::Model;
-use super::count;
 use super::error::AiError;
 use super::provider::{self, Asking, IDEMPOTENCY_KEY, Opened};
 use super::routing::board::Pass;
@@ -10,7 +9,7 @@ use super::routing::breaker::Why;
 use super::routing::cause;
 use super::routing::walk::{Errand, Next, Turn, Walk};
 use super::verdict::Failure;
-use super::{Run, verdict};
+use super::{Run, tokens, verdict};
 use crate::config::ai::{FallbackOn, Strategy};
 use http::{HeaderMap, StatusCode};
 use std::borrow::Cow;
@@ -100,8 +99,8 @@ impl Run<'_> {
         // Weighing the whole prompt is for those who compare prices; its text says enough for the rest.
         let stages = || std::iter::once(&self.choice.first).chain(&self.choice.fallback);
         let exactly = stages().any(|s| s.strategy == Strategy::Cheapest);
-        let roughly = u64::try_from(facts.chars).unwrap_or(u64::MAX) / count::BYTES_PER_TOKEN;
-        let tokens = if exactly { count::tokens(self.prompt) } else { roughly };
+        let roughly = u64::try_from(facts.chars).unwrap_or(u64::MAX) / tokens::BYTES_PER_TOKEN;
+        let tokens = if exactly { tokens::likely(self.prompt) } else { roughly };
         let output = facts.max_tokens.map_or(OUTPUT_TOKENS, |most| most.min(OUTPUT_TOKENS));
         Errand { tokens, output, stream: facts.stream }
     }

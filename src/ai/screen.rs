@@ -53,7 +53,7 @@ impl Gateway {
             None => Ok(()),
             Some(_) => {
                 let message = "this endpoint passes unread, and the guards of the call could not look at it".to_owned();
-                Err(AiError::Guard { message, reason: GUARD_FAILED, status: StatusCode::FORBIDDEN })
+                Err(AiError::Refused { message, reason: GUARD_FAILED, status: StatusCode::FORBIDDEN })
             }
         }
     }
@@ -78,7 +78,7 @@ impl Gateway {
 }
 
 fn refused(message: String, reason: &'static str) -> AiError {
-    AiError::Guard { message, reason, status: StatusCode::INTERNAL_SERVER_ERROR }
+    AiError::Refused { message, reason, status: StatusCode::INTERNAL_SERVER_ERROR }
 }
 
 impl Run<'_> {

@@ -6,9 +6,11 @@ use super::collapse::Lead;
 use super::dialect::Dialect;
 use super::exact::{Place, Stored};
 use super::filings::Filings;
+use super::paying::Paying;
 use super::routing::board::Pass;
 use super::routing::breaker::Went;
 use super::seam::{Answer, Ticket};
+use super::tokens;
 use super::usage::Usage;
 use crate::base::clock::Clock;
 use crate::base::units::Money;
@@ -17,7 +19,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where a complete answer is to be filed.
+/// Where a complete answer is to be filed, and what it is paid with.
 #[derive(Default)]
 pub struct Files {
     /// The place in the exact cache.
@@ -26,6 +28,8 @@ pub struct Files {
     pub ticket: Option<(Box<dyn Ticket>, Filings)>,
     /// Those who wait for the same answer.
     pub lead: Option<Lead>,
+    /// The money reserved for it.
+    pub paying: Option<Paying>,
 }
 
 /// A call whose provider is answering. Dropped before its end, it says that the client left.
@@ -66,7 +70,8 @@ impl Settle {
     pub fn complete(mut self, usage: Option<Usage>, answer: Option<(&Value, Bytes)>) {
         self.went(Went::Well);
         let now = self.clock.elapsed();
-        let cost = self.bill(usage);
+        let seen = answer.as_ref().map_or(0, |(_, body)| tokens::of_text(body.len()));
+        let cost = self.bill(usage, seen);
         let files = std::mem::take(&mut self.files);
         let mut kept = false;
         if answer.is_none()
@@ -96,19 +101,20 @@ impl Settle {
         });
     }
 
-    /// The answer broke off. `usage` is what the provider had told until then: it bills broken answers, too.
-    pub fn fail(mut self, reason: &'static str, usage: Option<Usage>) {
+    /// The answer broke off. `usage` is what the provider had told until then: it bills broken answers, too. `seen` are
+    /// the events with something of the answer that came.
+    pub fn fail(mut self, reason: &'static str, (usage, seen): (Option<Usage>, u64)) {
         self.went(Went::Badly);
         if let Some(lead) = self.files.lead.take() {
             lead.fail();
         }
-        self.end(Ending::Failed(reason), usage);
+        self.end(Ending::Failed(reason), usage, seen);
     }
 
-    /// The client left; `usage` as for `fail`. The model answered as far as it was let.
-    pub fn leave(mut self, usage: Option<Usage>) {
+    /// The client left; `usage` and `seen` as for `fail`. The model answered as far as it was let.
+    pub fn leave(mut self, (usage, seen): (Option<Usage>, u64)) {
         self.went(Went::Well);
-        self.end(Ending::ClientGone, usage);
+        self.end(Ending::ClientGone, usage, seen);
     }
 
     /// The provider's turn: those who wait for the same answer wait with us.
@@ -131,14 +137,20 @@ impl Settle {
         }
     }
 
-    fn end(&self, ending: Ending, usage: Option<Usage>) {
+    fn end(&mut self, ending: Ending, usage: Option<Usage>, seen: u64) {
         let took = self.clock.elapsed().saturating_sub(self.started);
-        self.bill(usage);
+        self.bill(usage, seen);
         self.record.note(|c| (c.took, c.ending) = (Some(took), ending));
     }
 
-    fn bill(&self, usage: Option<Usage>) -> Option<Money> {
-        self.record.bill(&self.model, usage, self.clock.unix_secs())
+    /// `seen` are the output tokens that the answer was seen to have, for providers that do not tell.
+    fn bill(&mut self, usage: Option<Usage>, seen: u64) -> Option<Money> {
+        let now = self.clock.unix_secs();
+        let cost = self.record.bill(&self.model, usage, now);
+        if let Some(paying) = self.files.paying.take() {
+            paying.settle(self.model.rate(now), cost, seen);
+        }
+        cost
     }
 }
 

@@ -58,7 +58,8 @@ fn only<T>(mut found: impl Iterator<Item = T>) -> Option<T> {
     found.next().is_none().then_some(first)
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+/// The token of a field that stands once.
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let value = only(headers.get_all(name).iter())?.to_str().ok()?.trim();
     let bearer = value
         .split_once(' ')

@@ -1,4 +1,5 @@
-//! Who asks: bearer tokens (JWT, RFC 7519) verified against local keys or an issuer's published key set.
+//! Who asks: bearer tokens (JWT, RFC 7519) verified against local keys or an issuer's published key set, or virtual keys
+//! ([`apikey`]). [`identity::Rule`] is whichever of the two a route names.
 //!
 //! [`jwt::JwtVerifier`] is compiled once per `auth:` entry and is pure but for its caches; [`jwks::Jwks`] owns the one
 //! background task that fetches a key set. A token never chooses how it is checked: the key fixes the algorithm, and
@@ -8,7 +9,9 @@ use crate::config::secret::SecretError;
 use http::StatusCode;
 use std::fmt;
 
+pub mod apikey;
 mod extract;
+pub mod identity;
 pub mod jwks;
 pub mod jwt;
 mod keys;
@@ -116,7 +119,7 @@ impl JwtError {
 
     /// The `WWW-Authenticate` value of the refusal (RFC 6750 §3); a request without any token gets no error code.
     pub fn www_authenticate(self, realm: &str) -> String {
-        let realm: String = realm.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect();
+        let realm = quotable(realm);
         match self.description() {
             None => format!("Bearer realm=\"{realm}\""),
             Some(text) => {
@@ -124,6 +127,11 @@ impl JwtError {
             }
         }
     }
+}
+
+/// What of a name can stand in a quoted string of a header.
+fn quotable(name: &str) -> String {
+    name.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
 }
 
 impl fmt::Display for JwtError {

@@ -159,6 +159,38 @@ impl fmt::Display for Share {
     }
 }
 
+/// So much in a time: `60/min`, `10/s`, `200000/h`, `100/10s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PerTime {
+    /// How much.
+    pub count: u64,
+    /// In which time.
+    pub period: Dur,
+}
+
+impl FromStr for PerTime {
+    type Err = BadUnit;
+    fn from_str(text: &str) -> Result<Self, BadUnit> {
+        let err = || bad(text, "rate (such as 10/s, 60/min, 1000/h, 100/10s)");
+        let (count, time) = text.split_once('/').ok_or_else(err)?;
+        let count = count.trim().parse().map_err(|_| err())?;
+        let period = match time.trim() {
+            "s" | "sec" | "second" => Dur::secs(1),
+            "m" | "min" | "minute" => Dur::secs(60),
+            "h" | "hour" => Dur::secs(3600),
+            "d" | "day" => Dur::secs(86400),
+            other => other.parse().map_err(|_| err())?,
+        };
+        if count == 0 || period.0.is_zero() { Err(err()) } else { Ok(PerTime { count, period }) }
+    }
+}
+
+impl fmt::Display for PerTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.count, self.period)
+    }
+}
+
 /// Serde and schema for a unit that is a string in YAML (a bare number is taken too where it parses).
 macro_rules! unit_serde {
     ($ty:ident, $pattern:literal, $what:literal) => {
@@ -206,6 +238,11 @@ macro_rules! unit_serde {
 }
 unit_serde!(Dur, r"^[0-9.]+\s*(us|ms|s|m|min|h|d)$", "a duration such as 250ms, 30s, 5m, 24h, 7d");
 unit_serde!(Size, r"^[0-9.]+\s*(B|KB|kB|MB|GB|KiB|MiB|GiB|TiB)?$", "a size such as 512B, 64KiB, 10MiB, 20GiB");
+unit_serde!(
+    PerTime,
+    r"^[0-9]+\s*/\s*[0-9.]*\s*(us|ms|s|sec|second|m|min|minute|h|hour|d|day)$",
+    "a rate such as 10/s, 60/min, 1000/h, 100/10s"
+);
 unit_serde!(Share, r"^[0-9.]+%?$", "a share such as 10% or 0.1");
 
 /// An amount of US dollars in integer nano-dollars: 1 USD per million tokens is 1,000 nano-dollars a token,
@@ -267,6 +304,16 @@ mod tests {
         assert_eq!("64MiB".parse::<Size>().unwrap(), Size::mib(64));
         assert_eq!("1024".parse::<Size>().unwrap(), Size::kib(1));
         assert_eq!("10%".parse::<Share>().unwrap(), Share(0.1));
+    }
+
+    #[test]
+    fn rates_parse_and_print() {
+        let rate = |t: &str| t.parse::<PerTime>();
+        assert_eq!(rate("60/min").unwrap(), PerTime { count: 60, period: Dur::secs(60) });
+        assert_eq!(rate("100 / 10s").unwrap().to_string(), "100/10s");
+        for bad in ["60", "0/s", "5/0s", "/min", "-1/s", "1.5/s", "5/parsec", ""] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Commands: `run`, `check`, `schema`, `purge`, `demo`.
+//! Commands: `run`, `check`, `schema`, `key`, `purge`, `demo`.
 
 pub mod demo;
+pub mod key;
 pub mod purge;
 
 use crate::base::clock::Clock;
@@ -40,6 +41,12 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
+    /// Make virtual keys and their hashes.
+    Key {
+        /// What to do.
+        #[command(subcommand)]
+        command: key::Command,
+    },
     /// Ask a running gateway to purge its HTTP caches.
     Purge(purge::Args),
     /// Play an origin app and a model provider to try the gateway on.
@@ -66,6 +73,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             say(&text)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Key { command } => key::run(&command),
         Command::Purge(args) => runtime(1)?.block_on(purge::run(args)),
         Command::Demo { origin, model, latency } => {
             let args = demo::Args { origin, model, latency: latency.0 };

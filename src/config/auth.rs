@@ -1,16 +1,22 @@
-//! `auth:`: named ways to know who asks. This issue has one: bearer tokens (JWT, RFC 7519).
+//! `auth:`: named ways to know who asks: bearer tokens (JWT, RFC 7519), or virtual keys.
 
+use super::apikey::ApiKey;
 use super::secret::SecretRef;
 use crate::base::units::Dur;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One named way to authenticate, as a route or the policy script refers to it.
+/// One named way to authenticate, as a route or the policy script refers to it. Exactly one of `jwt` and `api_key` is
+/// given.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     /// Bearer tokens signed by an issuer you trust.
-    pub jwt: Jwt,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<Jwt>,
+    /// Virtual keys that you give to clients of the AI gateway, or of anything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKey>,
 }
 
 /// Which tokens are believed. Exactly one of `keys` and `jwks_url` is given.
@@ -199,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_short_form_has_sound_defaults() {
-        let a = parse("jwt: { jwks_url: 'https://id.example.com/jwks.json', audience: shop }").unwrap().jwt;
+        let a = parse("jwt: { jwks_url: 'https://id.example.com/jwks.json', audience: shop }").unwrap().jwt.unwrap();
         assert_eq!(a.leeway, Dur::secs(60));
         assert_eq!(a.token_from.header.as_deref(), Some("authorization"));
         assert_eq!(a.audience.unwrap().values(), ["shop"]);
@@ -220,7 +226,7 @@ jwt:
   token_from: { header: null, cookie: session, query: access_token }
   tenant_claim: org";
         let a = parse(yaml).unwrap();
-        let again = parse(&serde_yaml::to_string(&a).unwrap()).unwrap().jwt;
+        let again = parse(&serde_yaml::to_string(&a).unwrap()).unwrap().jwt.unwrap();
         assert_eq!(again.keys.len(), 2);
         assert_eq!(again.token_from.header, None);
         assert_eq!(again.audience.unwrap().values(), ["a", "b"]);

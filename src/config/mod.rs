@@ -2,11 +2,13 @@
 //! reports every fault at once, each with its place.
 
 pub mod ai;
+pub mod apikey;
 pub mod auth;
 pub mod bots;
 pub mod cache;
 pub mod compress;
 pub mod error;
+pub mod limit;
 pub mod listener;
 pub mod load;
 pub mod mcp;
@@ -47,6 +49,8 @@ pub struct Config {
     pub caches: Named<cache::Cache>,
     /// Ways to authenticate a client, by name.
     pub auth: Named<auth::Auth>,
+    /// How much a client may ask for, by name.
+    pub rate_limits: Named<limit::RateLimit>,
     /// Bot detection.
     pub bots: bots::Bots,
     /// The policy script.

@@ -37,6 +37,9 @@ pub struct Route {
     /// Name from `auth`: only clients with valid credentials get through.
     #[serde(default)]
     pub auth: Option<String>,
+    /// Names from `rate_limits`, one or a list: what they limit is refused with 429 before anything is asked.
+    #[serde(default)]
+    pub rate_limit: OneOrMany,
     /// HTTP cache, for `upstream` routes.
     #[serde(default)]
     pub cache: Option<RouteCache>,

@@ -81,6 +81,15 @@ pub const FAMILIES: &[Family] = &[
     family(Gauge, "sluicegate_ai_semantic_lookups", "Semantic caches: hits, misses, stored", &["cache", "result"]),
     family(Gauge, "sluicegate_ai_semantic_bypasses", "Prompts that were not looked up", &["cache", "reason"]),
     family(Gauge, "sluicegate_ai_semantic_vetoes", "Near answers that a guard refused", &["cache", "guard"]),
+    family(
+        Gauge,
+        "sluicegate_ai_budget_spent_nano_usd",
+        "Spent in this period, of all accounts, 1e-9 USD",
+        &["budget"],
+    ),
+    family(Gauge, "sluicegate_ai_budget_reserved_nano_usd", "Reserved for calls in flight, 1e-9 USD", &["budget"]),
+    family(Gauge, "sluicegate_ai_budget_exhausted", "Accounts with nothing left", &["budget"]),
+    family(Gauge, "sluicegate_ai_state_failing", "1 while spending cannot be written to disk", &[]),
 ];
 
 /// Families of the AI gateway.
@@ -137,6 +146,14 @@ pub struct AiMetrics {
     pub semantic_bypasses: IntGaugeVec,
     /// Near answers that a guard refused, by cache and guard.
     pub semantic_vetoes: IntGaugeVec,
+    /// Spent in this period by all accounts, in billionths of a US dollar, by budget.
+    pub budget_spent: IntGaugeVec,
+    /// Reserved for calls in flight, likewise.
+    pub budget_reserved: IntGaugeVec,
+    /// Accounts with nothing left, by budget.
+    pub budget_exhausted: IntGaugeVec,
+    /// 1 while spending cannot be written.
+    pub state_failing: IntGaugeVec,
 }
 
 impl AiMetrics {
@@ -169,6 +186,10 @@ impl AiMetrics {
             semantic: gauge(r, "sluicegate_ai_semantic_lookups")?,
             semantic_bypasses: gauge(r, "sluicegate_ai_semantic_bypasses")?,
             semantic_vetoes: gauge(r, "sluicegate_ai_semantic_vetoes")?,
+            budget_spent: gauge(r, "sluicegate_ai_budget_spent_nano_usd")?,
+            budget_reserved: gauge(r, "sluicegate_ai_budget_reserved_nano_usd")?,
+            budget_exhausted: gauge(r, "sluicegate_ai_budget_exhausted")?,
+            state_failing: gauge(r, "sluicegate_ai_state_failing")?,
         })
     }
 }

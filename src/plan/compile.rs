@@ -2,7 +2,7 @@
 
 use super::organs::Organs;
 use super::shared::Shared;
-use super::{Handler, HeaderChange, Plan, Route, listener};
+use super::{Handler, HeaderChange, Plan, Route, limits, listener};
 use crate::base::ids;
 use crate::compress::RouteCompress;
 use crate::compress::whole::Precoded;
@@ -31,6 +31,7 @@ fn build(c: &Config, base: &Path, mut files: Vec<PathBuf>, shared: &Arc<Shared>)
     let trusted = networks("server.trusted_proxies", &c.server.trusted_proxies, &mut faults);
     let cache_key_for = networks("observability.cache_key_for", &c.observability.cache_key_for, &mut faults);
     check_admin(c, &mut faults);
+    limits::check(c, &mut faults);
     let organs = Organs::make(c, base, shared, &mut faults);
     let revision = revision(&files, organs.script_source.as_deref());
     files.extend(organs.files.iter().cloned());
@@ -142,6 +143,8 @@ impl Maker<'_> {
         let compress = self.compress(r, faults);
         let handler = self.handler(r, compress.as_deref(), faults);
         let auth = self.auth(r, faults);
+        let limits = limits::of_route(self.c, (self.i, r), faults);
+        limits::check_budgets(self.c, (self.i, r), faults);
         let cache = self.cache(r, faults);
         if r.early_hints && cache.is_none() {
             let why = "only upstream routes with a cache remember the links of a page";
@@ -159,6 +162,7 @@ impl Maker<'_> {
             name,
             handler: handler?,
             auth,
+            limits,
             cache,
             compress,
             early_hints: r.early_hints,
@@ -260,7 +264,7 @@ impl Maker<'_> {
         Some(Handler::Redirect { status, to: x.to.clone() })
     }
 
-    fn auth(&self, r: &yaml::Route, faults: &mut Vec<Fault>) -> Option<Arc<crate::auth::jwt::JwtVerifier>> {
+    fn auth(&self, r: &yaml::Route, faults: &mut Vec<Fault>) -> Option<Arc<crate::auth::identity::Rule>> {
         let name = r.auth.as_ref()?;
         if !self.c.auth.contains_key(name) {
             faults.push(Fault::at(self.at("auth"), unknown("auth rule", name, self.c.auth.keys().map(String::as_str))));

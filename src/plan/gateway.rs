@@ -46,7 +46,11 @@ impl Making<'_> {
         let (caches, guards) = (self.answer_caches(), self.guards());
         let (fetcher, clock) = (self.shared.fetcher.clone(), self.shared.clock.clone());
         let gateway = Gateway::new(catalog, caches, fetcher, clock).on_board(&self.shared.board, ai);
-        Some(Arc::new(gateway.with_guards(guards)))
+        let gateway = gateway.with_guards(guards);
+        Some(Arc::new(match self.budgets() {
+            Some((budgets, book)) => gateway.with_budgets(budgets, book),
+            None => gateway,
+        }))
     }
 
     fn guards(&mut self) -> BTreeMap<String, Arc<GuardSet>> {

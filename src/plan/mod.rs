@@ -1,9 +1,11 @@
 //! The map: the compiled configuration, immutable, swapped whole. A request pins one plan from its first line to its
 //! log entry; a reload never changes a request under way.
 
+mod auth;
 pub mod compile;
 mod disk;
 mod gateway;
+pub mod limits;
 pub mod listener;
 mod mcp;
 mod organs;
@@ -13,7 +15,7 @@ pub mod shared;
 pub mod tls;
 
 use crate::ai;
-use crate::auth::jwt::JwtVerifier;
+use crate::auth::identity::Rule;
 use crate::bot::lists::Lists;
 use crate::bot::verify::DnsVerifier;
 use crate::cache::RouteCache;
@@ -63,7 +65,7 @@ pub struct Plan {
     /// Upstreams by name.
     pub pools: BTreeMap<String, Arc<Pool>>,
     /// Auth rules by name.
-    pub auth: BTreeMap<String, Arc<JwtVerifier>>,
+    pub auth: BTreeMap<String, Arc<Rule>>,
     /// Lists of known bots.
     pub bots: Lists,
     /// Checks declared bots by forward-confirmed reverse DNS.
@@ -101,7 +103,9 @@ pub struct Route {
     /// What it does.
     pub handler: Handler,
     /// Who may come in.
-    pub auth: Option<Arc<JwtVerifier>>,
+    pub auth: Option<Arc<Rule>>,
+    /// How much clients may ask for.
+    pub limits: Vec<Arc<limits::RouteLimit>>,
     /// HTTP cache.
     pub cache: Option<RouteStore>,
     /// Content codings.
@@ -123,7 +127,7 @@ pub struct Route {
 impl Route {
     /// Whether its hits can be answered from the request head alone: nobody is asked first.
     pub fn is_open(&self) -> bool {
-        let asks = self.auth.is_some() || self.policy.is_some();
+        let asks = self.auth.is_some() || self.policy.is_some() || !self.limits.is_empty();
         self.cache.is_some() && !asks && matches!(self.handler, Handler::Proxy(_))
     }
 }

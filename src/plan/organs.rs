@@ -4,8 +4,7 @@ use super::shared::Shared;
 use super::{HttpStore, RouteStore};
 use crate::ai::Gateway;
 use crate::ai::catalog::AUTO;
-use crate::auth::jwks::{DOCUMENT_BYTES_MAX, JwksSource, split_url};
-use crate::auth::jwt::JwtVerifier;
+use crate::auth::identity::Rule;
 use crate::base::clock::Clock;
 use crate::base::ids;
 use crate::bot::lists::Lists;
@@ -23,12 +22,9 @@ use crate::config::ai::AiRoute;
 use crate::config::cache as yaml_cache;
 use crate::config::error::{Fault, unknown};
 use crate::config::observability::AccessLogSetting;
-use crate::fetch::{Endpoint, Fetcher};
 use crate::observe::access_log::Log;
 use crate::policy::{Limits, Names, Policy};
 use crate::upstream::pool::Pool;
-use async_trait::async_trait;
-use bytes::Bytes;
 use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,7 +41,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct Organs {
     pub pools: BTreeMap<String, Arc<Pool>>,
     pub stores: BTreeMap<String, &'static HttpStore>,
-    pub auth: BTreeMap<String, Arc<JwtVerifier>>,
+    pub auth: BTreeMap<String, Arc<Rule>>,
     pub bots: Option<Lists>,
     pub dns: Option<Arc<DnsVerifier>>,
     pub gateway: Option<Arc<Gateway>>,
@@ -72,6 +68,7 @@ impl Organs {
         let (pools, stores, auth) = (m.pools(), m.stores(), m.auth());
         let (bots, dns) = m.bots();
         let gateway = m.gateway();
+        m.check_keys(&auth, gateway.as_deref());
         let (policy, script_source) = m.policy(gateway.as_deref());
         let log = m.log();
         let digest = script_source.as_ref().map(|s| ids::hex(&ids::sha256_parts([s.as_bytes()])));
@@ -183,23 +180,6 @@ impl Making<'_> {
         out
     }
 
-    fn auth(&mut self) -> BTreeMap<String, Arc<JwtVerifier>> {
-        let mut out = BTreeMap::new();
-        for (name, a) in &self.c.auth {
-            let clock = &self.shared.clock;
-            // A published key set outlives the rules that use it; keys in files and variables are read at each reload.
-            let published = a.jwt.jwks_url.as_ref().and_then(|url| {
-                let source = published(url, &self.shared.fetcher)?;
-                Some(self.shared.jwks.get(url, clock, || source))
-            });
-            match JwtVerifier::with_jwks(name, &a.jwt, clock.clone(), published) {
-                Ok(v) => drop(out.insert(name.clone(), Arc::new(v))),
-                Err(e) => self.fault(format!("auth.{}.jwt{}", e.name, e.place), e.fault.to_string()),
-            }
-        }
-        out
-    }
-
     fn bots(&mut self) -> (Option<Lists>, Option<Arc<DnsVerifier>>) {
         let lists = match Lists::new(&self.c.bots) {
             Ok(l) => Some(l),
@@ -242,11 +222,16 @@ impl Making<'_> {
 
     /// A file that belongs to the configuration; a fault at `at` when it cannot be read.
     pub(super) fn read(&mut self, path: &Path, at: &str) -> Option<String> {
+        self.read_at_most(path, at, FILE_BYTES_MAX)
+    }
+
+    /// The same with a limit of its own, in bytes.
+    pub(super) fn read_at_most(&mut self, path: &Path, at: &str, bytes_max: u64) -> Option<String> {
         let full = self.base.join(path);
         self.files.push(full.clone());
-        let too_large = std::fs::metadata(&full).is_ok_and(|m| m.len() > FILE_BYTES_MAX);
+        let too_large = std::fs::metadata(&full).is_ok_and(|m| m.len() > bytes_max);
         let text = if too_large {
-            Err("larger than 1 MiB".to_owned())
+            Err(format!("larger than {} MiB", bytes_max >> 20))
         } else {
             std::fs::read_to_string(&full).map_err(|e| e.to_string())
         };
@@ -264,7 +249,8 @@ impl Making<'_> {
             models: gateway.map(|g| g.catalog().models().map(|m| m.name.clone()).collect()).unwrap_or_default(),
             guards: self.c.ai.guards.keys().cloned().collect(),
             upstreams: self.c.upstreams.keys().cloned().collect(),
-            auth: self.c.auth.keys().cloned().collect(),
+            // What a script verifies by itself are tokens; the route's own key it finds in `req.key`.
+            auth: self.c.auth.iter().filter(|(_, a)| a.jwt.is_some()).map(|(n, _)| n.clone()).collect(),
         };
         let limits = Limits::from(p);
         let shown = self.base.join(&p.script).display().to_string();
@@ -296,32 +282,4 @@ fn open_store(cache: &yaml_cache::Cache, clock: Clock, disk: Option<&DiskStore>)
         coders,
         sweep: tokio::sync::Mutex::default(),
     }))
-}
-
-struct Published {
-    fetcher: Fetcher,
-    endpoint: Endpoint,
-    path: String,
-}
-
-#[async_trait]
-impl JwksSource for Published {
-    async fn fetch(&self) -> Result<Bytes, String> {
-        let got = self
-            .fetcher
-            .send(&self.endpoint, http::Method::GET, &self.path, http::HeaderMap::new(), Bytes::new())
-            .await;
-        let got = got.map_err(|e| e.to_string())?;
-        if got.status != http::StatusCode::OK {
-            return Err(format!("status {}", got.status.as_u16()));
-        }
-        got.bytes(DOCUMENT_BYTES_MAX).await.map_err(|e| e.to_string())
-    }
-}
-
-fn published(url: &str, fetcher: &Fetcher) -> Option<Arc<dyn JwksSource>> {
-    let (base, path) = split_url(url).ok()?;
-    let wait = Duration::from_secs(5);
-    let endpoint = Endpoint { url: base, connect: wait, first_byte: wait, between_bytes: wait };
-    Some(Arc::new(Published { fetcher: fetcher.clone(), endpoint, path }))
 }

@@ -4,6 +4,7 @@
 
 use super::{HttpStore, Plan};
 use crate::ai::AnswerCache;
+use crate::ai::budget::Book;
 use crate::ai::embed::Embedder;
 use crate::ai::ledger::Ledger;
 use crate::ai::routing::board::Board;
@@ -15,6 +16,7 @@ use crate::bot::verify::DnsVerifier;
 use crate::cache::purge::Rule;
 use crate::cache::store::disk::DiskStore;
 use crate::fetch::Fetcher;
+use crate::limit::Limiter;
 use crate::mcp;
 use crate::observe::access_log::Log;
 use crate::observe::metrics::Metrics;
@@ -202,6 +204,10 @@ pub struct Shared {
     pub logs: Kept<Option<Log>>,
     /// Forward-confirmed reverse DNS.
     pub dns: Kept<Arc<DnsVerifier>>,
+    /// What has been spent, by the folder that remembers it.
+    pub books: Kept<Arc<Book>>,
+    /// What clients have asked for, within their limits.
+    pub limiter: Arc<Limiter>,
     /// Leave to code answers while they are sent.
     pub coders: Arc<Semaphore>,
     /// Plans that were replaced; requests may still hold one.
@@ -212,6 +218,8 @@ impl Shared {
     /// Nothing kept yet.
     pub fn new(metrics: Arc<Metrics>, clock: Clock) -> Self {
         Shared {
+            limiter: Limiter::new(clock.clone()),
+            books: Kept::default(),
             metrics,
             clock,
             fetcher: Fetcher::new(),
@@ -250,6 +258,7 @@ impl Shared {
         self.mcp.commit();
         self.logs.commit();
         self.dns.commit();
+        self.books.commit();
         // An HTTP cache cannot be given back (Pingora refers to it for ever): it is emptied, and used again when the
         // same configuration comes back, after purges that it did not see.
         let back = self.stores.commit();
@@ -277,6 +286,7 @@ impl Shared {
         self.mcp.discard();
         self.logs.discard();
         self.dns.discard();
+        self.books.discard();
         self.stores.discard();
         self.stores.retired().into_iter().for_each(HttpStore::retire);
         self.disks.discard();
@@ -302,6 +312,7 @@ impl Shared {
         drop(self.embedders.release(unshared));
         drop(self.pools.release(unshared));
         drop(self.dns.release(unshared));
+        drop(self.books.release(unshared));
         drop(self.mcp.release(unshared));
         drop(self.logs.release(|_| true));
     }

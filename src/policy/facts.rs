@@ -64,6 +64,8 @@ pub struct RequestFacts {
     pub route: String,
     /// The verified claims of the route's own auth rule, if it has one.
     pub user: Option<Value>,
+    /// The virtual key that the route's own auth rule found, if it did: `name`, `team`, `metadata`.
+    pub key: Option<Value>,
     /// What makes a visitor the same visitor (the sticky cookie's value, else the client address).
     pub unit: String,
     /// Who answers the lazy questions.
@@ -141,6 +143,7 @@ fn find(pairs: &[(String, String)], key: &str) -> Option<String> {
 pub struct Memo {
     bot: OnceLock<Arc<BotView>>,
     pub(super) user: OnceLock<Dynamic>,
+    pub(super) key: OnceLock<Dynamic>,
     pub(super) path: OnceLock<ImmutableString>,
     pub(super) host: OnceLock<ImmutableString>,
     pub(super) method: OnceLock<ImmutableString>,

@@ -83,6 +83,7 @@ fn request(path: &str) -> RequestFacts {
         tls: true,
         http_version: "2",
         route: "app".into(),
+        key: Some(json!({ "name": "alice", "team": "web", "metadata": { "plan": "gold" } })),
         user: Some(json!({"sub": "u1", "plan": "enterprise"})),
         unit: "visitor".into(),
         oracle: Arc::new(Organs::default()),
@@ -126,6 +127,7 @@ fn facts_of_the_request() {
         ("[req.cookie(\"a\"), req.cookie(\"sid\"), req.cookie(\"b\")]", r#"["1","x=y",null]"#),
         ("[req.query_param(\"q\"), req.query_param(\"flag\"), req.query_param(\"z\")]", r#"["a b!","",null]"#),
         ("req.user.plan", "\"enterprise\""),
+        ("[req.key.name, req.key.team, req.key.metadata.plan]", r#"["alice","web","gold"]"#),
         ("req.jwt(\"main\")", "null"),
         ("req.arm(\"x\")", "null"),
     ] {

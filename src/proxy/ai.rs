@@ -1,13 +1,15 @@
 //! The AI station: reads the body, asks `on_prompt`, and has the organ answer while it watches for the client leaving.
 
 use super::ctx::Ctx;
-use super::{policy, reply};
+use super::{limits, policy, reply};
 use crate::ai::call::CallRecord;
+use crate::ai::caller::Caller;
 use crate::ai::dialect::{Dialect, anthropic, gemini};
 use crate::ai::error::AiError;
 use crate::ai::headers::CacheMode;
 use crate::ai::prompt::{self, Operation, Prompt};
-use crate::ai::{AiDirectives, Context, Gateway};
+use crate::ai::{AiDirectives, Context, Gateway, tokens};
+use crate::auth::identity::Identity;
 use crate::base::ids;
 use crate::base::reply::Reply;
 use crate::base::source::Source;
@@ -39,6 +41,12 @@ pub async fn answer(s: Station<'_>, session: &mut Session, ctx: &mut Ctx) -> pin
         Ok(x) => x,
         Err(reply) => return Ok(*reply),
     };
+    if !ctx.taken.is_empty() && prompt.operation.is_billed() {
+        // Without it there is nothing to reserve for, and weighing a prompt is work.
+        if let Err(reply) = limits::reserve(ctx, &tokens::reserve(&prompt)) {
+            return Ok(*reply);
+        }
+    }
     let context = context(&s, session, ctx);
     // Known before the answer is: a client that leaves must not take the traces of its call with it.
     let record = Arc::new(CallRecord::default());
@@ -60,6 +68,7 @@ pub fn context(s: &Station<'_>, session: &Session, ctx: &Ctx) -> Context {
         route: ctx.route_name().to_owned(),
         options: Arc::clone(s.options),
         tenant: tenant(ctx, session.req_header()),
+        caller: caller(ctx),
         policy: ctx.plan.policy_revision.clone(),
         headers: session.req_header().headers.clone(),
     }
@@ -171,18 +180,43 @@ pub async fn next_piece(session: &mut Session, pause: Duration) -> pingora::Resu
 /// Whose answers these are: the verified subject, else the credentials that the client showed, else nobody's.
 /// Only a digest is kept, so that no key stands in a cache key or a log.
 pub fn tenant(ctx: &Ctx, req: &RequestHeader) -> String {
-    if let Some(name) = ctx.user.as_ref().and_then(|c| c.tenant.as_deref()) {
-        return ids::hex(&ids::sha256_parts([b"tenant".as_slice(), name.as_bytes()]));
-    }
-    if let Some(user) = &ctx.user {
-        // Verified, but nameless: the claims as a whole are who it is.
-        return ids::hex(&ids::sha256_parts([b"claims".as_slice(), user.json.to_string().as_bytes()]));
+    let named = |kind: &str, name: &str| ids::hex(&ids::sha256_parts([kind.as_bytes(), name.as_bytes()]));
+    match &ctx.user {
+        Some(Identity::User(claims)) => {
+            return match claims.tenant.as_deref() {
+                Some(name) => named("tenant", name),
+                // Verified, but nameless: the claims as a whole are who it is.
+                None => named("claims", &claims.json.to_string()),
+            };
+        }
+        Some(Identity::Key(key)) => {
+            let (kind, name) = key.tenant();
+            return named(&format!("virtual {kind}"), name);
+        }
+        None => {}
     }
     let fields = [header::AUTHORIZATION, anthropic::API_KEY, gemini::API_KEY];
     let in_fields = fields.iter().find_map(|name| req.headers.get(name)).map(HeaderValue::as_bytes);
     match in_fields.or_else(|| gemini::key_in(req.uri.query()).map(str::as_bytes)) {
         Some(key) => ids::hex(&ids::sha256_parts([b"key".as_slice(), key])),
         None => "anonymous".to_owned(),
+    }
+}
+
+/// Who calls, as far as models and money are concerned.
+fn caller(ctx: &Ctx) -> Caller {
+    match &ctx.user {
+        None => Caller::default(),
+        Some(Identity::User(claims)) => {
+            let user = claims.sub.as_deref().or(claims.tenant.as_deref()).map(Arc::from);
+            Caller { user, ..Caller::default() }
+        }
+        Some(Identity::Key(key)) => Caller {
+            key: Some(Arc::clone(&key.name)),
+            team: key.team.clone(),
+            user: None,
+            grants: key.grants().cloned().collect(),
+        },
     }
 }
 

@@ -4,9 +4,10 @@ use super::cache::CacheState;
 use crate::ai::call::CallRecord;
 use crate::ai::dialect::Dialect;
 use crate::ai::passthrough::realtime::Line;
-use crate::auth::Claims;
+use crate::auth::identity::Identity;
 use crate::base::coding::Coding;
 use crate::base::source::Source;
+use crate::limit::Taken;
 use crate::mcp::record::Record as McpRecord;
 use crate::plan::{Plan, Route};
 use crate::policy::decision::RequestDirectives;
@@ -45,8 +46,10 @@ pub struct Ctx {
     pub reason: &'static str,
     /// A refusal that was found before routing.
     pub refused: Option<(u16, &'static str)>,
-    /// Verified claims of the route's auth rule.
-    pub user: Option<Arc<Claims>>,
+    /// Who the route's auth rule found the client to be.
+    pub user: Option<Identity>,
+    /// What the client has taken of its limits.
+    pub taken: Vec<Taken>,
     /// Facts for the policy script, on routes that ask it.
     pub facts: Option<Arc<RequestFacts>>,
     /// What `on_request` decided.
@@ -101,6 +104,7 @@ impl Ctx {
             reason: "",
             refused: None,
             user: None,
+            taken: Vec::new(),
             facts: None,
             directives: RequestDirectives::default(),
             notes: Vec::new(),

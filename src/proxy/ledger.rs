@@ -6,6 +6,7 @@ use crate::ai::call::Call;
 use crate::ai::ledger::{Spared, won};
 use crate::ai::prompt::Operation;
 use crate::ai::usage::Usage;
+use crate::auth::identity::Identity;
 use crate::base::units::Money;
 use crate::observe::ai_metrics::AiMetrics;
 
@@ -60,8 +61,12 @@ fn by_convention(ai: &AiMetrics, call: &Call) {
 }
 
 /// What let the client in, in words of the configuration only: whatever clients could choose would be without bound.
-fn key(ctx: &Ctx) -> &'static str {
-    if ctx.user.is_some() { "jwt" } else { "none" }
+fn key(ctx: &Ctx) -> &str {
+    match &ctx.user {
+        Some(Identity::Key(key)) => &key.name,
+        Some(Identity::User(_)) => "jwt",
+        None => "none",
+    }
 }
 
 fn billed(ai: &AiMetrics, [route, key, model]: [&str; 3], usage: &Usage, cost: Option<Money>) {

@@ -1,7 +1,7 @@
 //! The last station, and the only recorder: metrics, the access log, `on_log`.
 
 use super::ctx::Ctx;
-use super::{Edge, policy};
+use super::{Edge, limits, policy};
 use crate::ai::call::{Call, Ending, Try};
 use crate::ai::usage::Usage;
 use crate::base::source::Source;
@@ -57,6 +57,7 @@ pub fn of_session(edge: &Edge, session: &Session, ctx: &mut Ctx) {
 
 /// Counts and logs one finished request.
 pub fn log(edge: &Edge, sent: &Sent<'_>, ctx: &mut Ctx) {
+    limits::settle(ctx);
     if ctx.background {
         return;
     }
@@ -136,7 +137,7 @@ fn record<'a>(a: &Sent<'a>, ctx: &'a Ctx, took: Duration) -> Record<'a> {
         reason: ctx.reason,
         cache: a.cache.map(str::to_owned),
         upstream: ctx.upstream.map(|a| a.to_string()),
-        user: ctx.user.as_ref().and_then(|c| c.sub.clone()),
+        user: ctx.user.as_ref().and_then(|u| u.name()).map(str::to_owned),
         referer: text(header::REFERER).split('?').next().unwrap_or(""),
         user_agent: text(header::USER_AGENT),
         notes: ctx.directives.notes.iter().chain(&ctx.notes).map(|(k, v)| (k.as_str(), v.as_str())).collect(),

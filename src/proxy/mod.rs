@@ -10,6 +10,7 @@ pub mod express;
 pub mod fail;
 pub mod interim;
 mod ledger;
+pub mod limits;
 pub mod log;
 pub mod mcp;
 pub mod passthrough;

@@ -29,7 +29,7 @@ struct Organs {
 
 impl Oracle for Organs {
     fn jwt(&self, name: &str, req: &RequestFacts) -> Option<serde_json::Value> {
-        let rule = self.plan.auth.get(name)?;
+        let rule = self.plan.auth.get(name)?.jwt()?;
         let token = rule.extract(&req.headers, Some(&req.query))?;
         rule.verify(&token).ok().map(|c| c.json.clone())
     }
@@ -216,7 +216,8 @@ fn facts(dns: Option<bool>, session: &Session, ctx: &Ctx) -> RequestFacts {
             _ => "1.1",
         },
         route: ctx.route_name().to_owned(),
-        user: ctx.user.as_ref().map(|c| c.json.clone()),
+        user: ctx.user.as_ref().and_then(|u| u.claims()).map(|c| c.json.clone()),
+        key: ctx.user.as_ref().and_then(|u| u.key()).map(|k| k.told()),
         unit,
         oracle: Arc::new(Organs { plan: Arc::clone(&ctx.plan), verified: dns }),
         memo: Memo::default(),

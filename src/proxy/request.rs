@@ -1,11 +1,10 @@
-//! The order of everything that happens before an origin or a model is asked: refusals, route, body limit, auth,
-//! policy, dispatch. It is fixed here, so that no configuration can put auth behind a cache.
+//! The order of everything that happens before an origin or a model is asked: refusals, route, body limit, limits,
+//! auth, limits of whom that found, policy, dispatch. It is fixed here, so that no configuration can put auth behind a cache.
 
 use super::ctx::Ctx;
-use super::{Edge, ai, cache, mcp, passthrough, policy, purge, reply};
+use super::{Edge, ai, cache, limits, mcp, passthrough, policy, purge, reply};
 use crate::ai::dialect::Dialect;
-use crate::auth::JwtError;
-use crate::auth::jwt::JwtVerifier;
+use crate::auth::identity::Rule;
 use crate::base::reply::Reply;
 use crate::base::source::Source;
 use crate::bot;
@@ -73,11 +72,13 @@ async fn stations(edge: &Edge, session: &mut Session, ctx: &mut Ctx) -> Result<(
     let Some(route) = route(session.req_header(), ctx) else { return Err(plain(404, "no_route")) };
     purge::method(session, ctx, &route).await?;
     body_limit(session, &route)?;
+    limits::of_strangers(edge, ctx, &route)?;
     // A refresh in the background carries its client's credentials: with them, and only with them, the script decides
     // as it did for the client.
     if let Some(rule) = &route.auth {
         authenticate(rule, session, ctx).await?;
     }
+    limits::of_known(edge, ctx, &route)?;
     if route.policy.is_some() {
         let verified = verify_bot(session, ctx).await;
         policy::on_request(verified, session, ctx).await?;
@@ -133,28 +134,21 @@ fn body_limit(session: &mut Session, route: &Route) -> Result<(), Stop> {
     }
 }
 
-async fn authenticate(rule: &JwtVerifier, session: &Session, ctx: &mut Ctx) -> Result<(), Stop> {
+async fn authenticate(rule: &Rule, session: &Session, ctx: &mut Ctx) -> Result<(), Stop> {
     let req = session.req_header();
-    let token = rule.extract(&req.headers, req.uri.query());
-    let judged = match token {
-        Some(t) => rule.verify_wait(&t).await,
-        None => Err(JwtError::Missing),
-    };
-    match judged {
-        Ok(claims) => {
-            ctx.user = Some(claims);
+    match rule.identify(&req.headers, req.uri.query()).await {
+        Ok(identity) => {
+            ctx.user = Some(identity);
             Ok(())
         }
         Err(e) => {
             let on_ai = matches!(ctx.route.as_deref().map(|r| &r.handler), Some(Handler::Ai(_)));
-            let text = format!("{e}");
             let reply = if on_ai {
-                let body = ctx.dialect.own_error(e.status(), &text, e.as_str());
-                Reply::json(e.status(), Source::Auth, &body)
+                Reply::json(e.status, Source::Auth, &ctx.dialect.own_error(e.status, &e.text, e.reason))
             } else {
-                Reply::text(e.status(), Source::Auth, format!("{text}\n"))
+                Reply::text(e.status, Source::Auth, format!("{}\n", e.text))
             };
-            Err(Box::new(reply.because(e.as_str()).with(header::WWW_AUTHENTICATE, &e.www_authenticate(rule.name()))))
+            Err(Box::new(reply.because(e.reason).with(header::WWW_AUTHENTICATE, &e.challenge)))
         }
     }
 }

@@ -66,6 +66,7 @@ pub fn finish(resp: &mut ResponseHeader, ctx: &mut Ctx) -> pingora::Result<()> {
         return Ok(());
     }
     stamp(resp, ctx)?;
+    super::limits::tell(resp, ctx)?;
     let Ctx { route, directives, .. } = &*ctx;
     for change in route.iter().flat_map(|r| &r.response_headers) {
         match change {

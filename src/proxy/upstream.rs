@@ -94,6 +94,9 @@ pub fn request(session: &Session, req: &mut RequestHeader, ctx: &Ctx) -> pingora
         return passthrough::request(line, req);
     }
     strip(req);
+    if let Some(field) = ctx.route.as_ref().and_then(|r| r.auth.as_ref()?.kept_field(&req.headers)) {
+        req.remove_header(&field);
+    }
     tell(session, req, ctx)?;
     if super::coding::stores_plain(ctx) {
         // One object serves all codings, and they are made of it here.

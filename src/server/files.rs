@@ -45,6 +45,7 @@ impl Files {
         let script = c.policy.as_ref().map(|p| base.join(&p.script));
         let certificates = c.certificates.values().flat_map(|x| [&x.cert, &x.key]).map(|f| base.join(f));
         named.extend(script.iter().cloned().chain(c.ai.prices.as_ref().map(|p| base.join(p))).chain(certificates));
+        named.extend(c.auth.values().filter_map(|a| a.api_key.as_ref()).map(|k| base.join(&k.store)));
         named.extend(secrets(c));
         Files { named, patterns: c.include.iter().map(|i| base.join(i)).collect(), script }
     }

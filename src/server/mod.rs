@@ -263,6 +263,17 @@ async fn close_disks(shared: &Shared) {
     }
 }
 
+/// Writes what has been spent.
+async fn close_books(shared: &Shared) {
+    let books: Vec<_> = shared.books.all().into_iter().map(|(_, b)| b).chain(shared.books.retired()).collect();
+    for book in books {
+        let closed = tokio::task::spawn_blocking(move || book.kv().close(DISK_TIMEOUT)).await;
+        if !closed.unwrap_or(false) {
+            tracing::error!("what was spent last could not be written");
+        }
+    }
+}
+
 impl Running {
     /// Where a listener is bound.
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
@@ -312,6 +323,7 @@ impl Running {
             }
         }
         close_disks(&self.edge.shared).await;
+        close_books(&self.edge.shared).await;
         let vectors = &self.edge.shared.vectors;
         let retired = vectors.retired().into_iter().map(|store| ("(no longer used)".to_owned(), store));
         for (name, store) in vectors.all().into_iter().chain(retired) {

@@ -31,6 +31,8 @@ mod harness;
 mod holes;
 mod holes_wire;
 mod keys;
+mod keys_api;
+mod keys_state;
 mod matrix;
 mod mcp;
 mod passthrough;

@@ -125,14 +125,14 @@ impl Denied {
     /// As the refusal of a request.
     pub fn of_request(&self) -> AiError {
         let status = if self.reason == GUARD_FAILED { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::FORBIDDEN };
-        AiError::Guard { message: self.message.clone(), reason: self.reason, status }
+        AiError::Refused { message: self.message.clone(), reason: self.reason, status }
     }
 
     /// As the withholding of an answer.
     pub fn of_answer(&self) -> AiError {
         let ours = matches!(self.reason, SCHEMA_MISMATCH | GUARD_FAILED);
         let status = if ours { StatusCode::BAD_GATEWAY } else { StatusCode::FORBIDDEN };
-        AiError::Guard { message: self.message.clone(), reason: self.reason, status }
+        AiError::Refused { message: self.message.clone(), reason: self.reason, status }
     }
 }
 

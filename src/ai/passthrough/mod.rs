@@ -119,9 +119,13 @@ impl Gateway {
         });
         let mut watch = Watch { record: &record, clock: &self.clock, started, waited_for: true };
         let client = self.spoken(&passing, context);
-        let reply = match self.targets(&passing, directives, context, &record) {
-            Ok(models) => match self.first_good(&models, &mut passing, context, &record).await {
-                Ok((fetched, model, asked)) => self.relayed(fetched, model, client, (&record, started, asked)),
+        let targets = self.targets(&passing, directives, context, &record).and_then(|models| {
+            let paying = self.pay_for_passing(&models, (context, &record), passing.seen.head.len())?;
+            Ok((models, Files { paying, ..Files::default() }))
+        });
+        let reply = match targets {
+            Ok((models, files)) => match self.first_good(&models, &mut passing, context, &record).await {
+                Ok((fetched, model, asked)) => self.relayed(fetched, (model, files), client, (&record, started, asked)),
                 Err(failure) => failure.told(client),
             },
             Err(e) => e.reply(client),
@@ -153,6 +157,7 @@ impl Gateway {
         let open = open(&context.options, endpoint)?;
         self.unguarded(directives, context)?;
         if passing.called.asks == Asks::Nothing {
+            self.unnamed(context)?;
             let bare = open.provider.as_ref().and_then(|name| self.catalog.bare(name));
             return bare.map(|m| vec![m.clone()]).ok_or(AiError::EndpointClosed(endpoint.as_str()));
         }
@@ -170,6 +175,7 @@ impl Gateway {
     ) -> Result<Vec<Arc<Model>>, AiError> {
         let script = directives.model.as_deref().or(directives.tier.as_deref());
         let choice = self.catalog.choose(asked, script, &context.options)?;
+        let choice = self.passable(choice, context)?;
         record.note(|c| {
             c.target.clone_from(&choice.name);
             c.tier.clone_from(&choice.first.tier);
@@ -246,7 +252,7 @@ impl Gateway {
     fn relayed(
         &self,
         fetched: Fetched,
-        model: Arc<Model>,
+        (model, files): (Arc<Model>, Files),
         dialect: Dialect,
         (record, started, asked): (&Arc<CallRecord>, Duration, Duration),
     ) -> Reply {
@@ -257,7 +263,6 @@ impl Gateway {
         });
         let tier = record.read().tier;
         let (record, clock) = (record.clone(), self.clock.clone());
-        let files = Files::default();
         let settle = Settle { record, files, model, dialect, tier, stand_in: false, clock, started, asked, pass: None };
         let mut reply = Reply::new(fetched.status, Source::Provider).because("passthrough");
         reply.headers = returned(&fetched.headers);

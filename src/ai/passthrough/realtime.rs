@@ -67,6 +67,7 @@ impl Gateway {
         });
         let limits = open(&context.options, Endpoint::Realtime)?.realtime.clone();
         self.unguarded(directives, context)?;
+        self.uncounted(context)?;
         let models = self.models_for(asked, Endpoint::Realtime, directives, (context, &record))?;
         let model = models.first().ok_or_else(|| AiError::NoModel("no model".to_owned()))?;
         let endpoint = &model.provider.endpoint;

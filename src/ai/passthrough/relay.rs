@@ -29,7 +29,7 @@ impl Relay {
     fn fail(&mut self, reason: &'static str) -> Broken {
         let usage = self.usage();
         if let Some(settle) = self.settle.take() {
-            settle.fail(reason, usage);
+            settle.fail(reason, (usage, 0));
         }
         Broken(format!("the provider's answer broke: {reason}"))
     }
@@ -72,7 +72,7 @@ impl Drop for Relay {
         // The client left. What the provider has counted until then, it bills.
         let usage = self.usage();
         if let Some(settle) = self.settle.take() {
-            settle.leave(usage);
+            settle.leave((usage, 0));
         }
     }
 }

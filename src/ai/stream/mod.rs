@@ -63,6 +63,8 @@ struct Open {
     /// The client did not ask for the usage chunk that the gateway asked for.
     hide_usage: bool,
     bytes: usize,
+    /// Events with something of the answer: about as many as it has tokens.
+    events: u64,
     times: Times,
     guard: Option<Watched>,
 }
@@ -99,7 +101,8 @@ impl LiveStream {
         let hide_usage = client.asks_for_usage() && !wanted.usage;
         let times = Times::new(watch, settle.model.provider.endpoint.between_bytes);
         let guard = guarded.filter(|g| g.watches_answers()).map(Watched::new);
-        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes: 0, times, guard };
+        let (bytes, events) = (0, 0);
+        let open = Open { live, recorder, settle, provider, client, bridge, hide_usage, bytes, events, times, guard };
         LiveStream { state: State::Open(Box::new(open)) }
     }
 }
@@ -144,7 +147,7 @@ impl LiveStream {
     fn complete(&mut self, out: &mut BytesMut) {
         let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) else { return };
         let (usage, client, number) = (open.usage(), open.client, open.recorder.next_number());
-        let Open { live, recorder, settle, bridge, guard, .. } = *open;
+        let Open { live, recorder, settle, bridge, guard, events, .. } = *open;
         live.drain();
         if let Some(bridge) = &bridge {
             settle.record.note(|c| c.dropped.extend(&bridge.reader.progress().dropped));
@@ -155,7 +158,7 @@ impl LiveStream {
             settle.record.note(|c| c.guard = guarded.report());
             if let Err(denied) = checked {
                 self.state = State::Broken(denied.reason);
-                settle.fail(denied.reason, usage);
+                settle.fail(denied.reason, (usage, events));
                 return tell(client, number, withheld(client, &denied), out);
             }
             out.extend_from_slice(&sealed.unwrap_or_default());
@@ -171,8 +174,8 @@ impl LiveStream {
                 let error = open.client.own_error(StatusCode::BAD_GATEWAY, &message, "provider_stream_broken");
                 open.tell_error(error, out);
             }
-            let usage = open.usage();
-            open.told().fail(reason, usage);
+            let seen = (open.usage(), open.events);
+            open.told().fail(reason, seen);
         }
     }
 
@@ -180,8 +183,8 @@ impl LiveStream {
     fn deny(&mut self, denied: &Denied, out: &mut BytesMut) {
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Broken(denied.reason)) {
             open.tell_error(withheld(open.client, denied), out);
-            let usage = open.usage();
-            open.told().fail(denied.reason, usage);
+            let seen = (open.usage(), open.events);
+            open.told().fail(denied.reason, seen);
         }
     }
 }
@@ -203,8 +206,8 @@ impl Drop for LiveStream {
     fn drop(&mut self) {
         // The client left. What the provider has counted until then, it bills.
         if let State::Open(open) = std::mem::replace(&mut self.state, State::Ended) {
-            let usage = open.usage();
-            open.told().leave(usage);
+            let seen = (open.usage(), open.events);
+            open.told().leave(seen);
         }
     }
 }
@@ -275,6 +278,7 @@ impl Open {
     /// Notes what the client is sent, and the moment of the first content.
     fn record(&mut self, chunk: &Value, bytes: usize) {
         let had_content = self.recorder.has_content();
+        self.events = self.events.saturating_add(1);
         self.recorder.add(chunk, bytes);
         if !had_content && self.recorder.has_content() {
             self.settle.first_content();

@@ -13,6 +13,7 @@ mod gemini_client;
 mod guards;
 mod keys;
 mod leaving;
+mod paying;
 mod reading;
 mod responses;
 mod routing;
@@ -20,6 +21,7 @@ mod routing_streams;
 mod streaming;
 mod verdicts;
 
+use super::ask::COLLAPSE_CLIENT_WAIT;
 use super::seam::{Answer, Hit, Lookup, Query, SemanticLookup, Ticket};
 use super::*;
 use crate::base::source::Source;
@@ -257,6 +259,7 @@ pub fn world_of(yaml: &str) -> World {
         route: "llm".into(),
         options: Arc::new(options),
         tenant: "t1".into(),
+        caller: Caller::default(),
         policy: "r1".into(),
         headers: HeaderMap::new(),
     };

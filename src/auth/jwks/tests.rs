@@ -20,7 +20,8 @@ impl Drill {
         let (clock, source) = (Clock::manual(), Arc::new(source));
         let auth: Auth =
             serde_json::from_value(json!({ "jwt": { "jwks_url": "https://id.example.com/jwks" } })).unwrap();
-        let verifier = JwtVerifier::new("main", &auth.jwt, clock.clone(), Some(source.clone())).unwrap();
+        let verifier =
+            JwtVerifier::new("main", auth.jwt.as_ref().unwrap(), clock.clone(), Some(source.clone())).unwrap();
         let ended = verifier.jwks().unwrap().inner.ended.subscribe();
         Drill { clock, source, verifier, ended }
     }

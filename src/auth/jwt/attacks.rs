@@ -11,7 +11,7 @@ fn verifier(clock: &Clock) -> JwtVerifier {
         json!({ "public_key": format!("file:{}", path(&format!("{name}.pub.pem"))), "algorithm": algorithm, "kid": name })
     });
     let auth: Auth = serde_json::from_value(json!({ "jwt": { "keys": keys } })).unwrap();
-    JwtVerifier::new("main", &auth.jwt, clock.clone(), None).unwrap()
+    JwtVerifier::new("main", auth.jwt.as_ref().unwrap(), clock.clone(), None).unwrap()
 }
 
 fn claims(clock: &Clock) -> String {

@@ -13,7 +13,7 @@ fn compile(yaml: &str, clock: &Clock) -> Result<JwtVerifier, AuthError> {
     let yaml = yaml.replace("SECRET", &format!("file:{}", secret.path().display()));
     let yaml = yaml.replace("PUB/", &format!("file:{}", path("")));
     let auth: Auth = serde_yaml::from_str(&format!("jwt: {{ {yaml} }}")).unwrap();
-    JwtVerifier::new("main", &auth.jwt, clock.clone(), None)
+    JwtVerifier::new("main", auth.jwt.as_ref().unwrap(), clock.clone(), None)
 }
 
 const HS: &str = "keys: [ { secret: 'SECRET', algorithm: HS256 } ]";

@@ -1,20 +1,20 @@
 //! Rules on disk: a header that promises generations, then one record for each purge, appended. It is written anew when
 //! it has grown. What cannot be read makes everything void rather than anything live.
 //!
-//! Header: `SLGPURG1`, the generation reserved (u64), XXH3 of both (u64). Record: length of the payload (u32), the low
-//! half of its XXH3 (u32), payload, XXH3 of the payload (u64). Payload: kind, number of soft marks, generation of the
-//! hard one (u64), generation and nanoseconds of each soft one (u64 each), name. All little-endian.
+//! Header: `SLGPURG1`, the generation reserved (u64), XXH3 of both (u64). Record: a frame of [`frames`]. Payload: kind,
+//! number of soft marks, generation of the hard one (u64), generation and nanoseconds of each soft one (u64 each), name.
+//! All little-endian.
 
 use super::rule::Kind;
 use super::rules::Marks;
-use std::fs::{File, OpenOptions};
+use crate::kv::frames;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: [u8; 8] = *b"SLGPURG1";
 const HEADER_BYTES: usize = 24;
-const RECORD_HEAD_BYTES: usize = 8;
 
 /// A longer file is not ours.
 const LOG_BYTES_MAX: u64 = 1 << 30;
@@ -106,24 +106,11 @@ enum Bad {
 }
 
 fn record(bytes: &[u8]) -> Result<(Entry, &[u8]), Bad> {
-    let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD_BYTES>().ok_or(Bad::Torn)?;
-    let (len, check) = head.split_first_chunk::<4>().ok_or(Bad::Damaged)?;
-    if check != length_check(*len) {
-        return Err(Bad::Damaged);
+    match frames::first(bytes) {
+        Ok((payload, rest)) => Ok((entry(payload).ok_or(Bad::Damaged)?, rest)),
+        Err(frames::Bad::Torn) => Err(Bad::Torn),
+        Err(frames::Bad::Lost | frames::Bad::Damaged { .. }) => Err(Bad::Damaged),
     }
-    let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| Bad::Damaged)?;
-    let (payload, rest) = rest.split_at_checked(len).ok_or(Bad::Torn)?;
-    let (check, rest) = rest.split_first_chunk::<8>().ok_or(Bad::Torn)?;
-    if u64::from_le_bytes(*check) != xxh3_64(payload) {
-        return Err(Bad::Damaged);
-    }
-    Ok((entry(payload).ok_or(Bad::Damaged)?, rest))
-}
-
-/// Apart from the payload's, so that a damaged length is not taken for the end of the file.
-fn length_check(len: [u8; 4]) -> [u8; 4] {
-    let [a, b, c, d, ..] = xxh3_64(&len).to_le_bytes();
-    [a, b, c, d]
 }
 
 fn entry(payload: &[u8]) -> Option<Entry> {
@@ -150,12 +137,7 @@ pub(super) fn encode(out: &mut Vec<u8>, kind: Kind, name: &[u8], marks: &Marks) 
         payload.extend_from_slice(&since.to_le_bytes());
     }
     payload.extend_from_slice(name);
-    // Names are far shorter than 4 GiB.
-    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
-    out.extend_from_slice(&len);
-    out.extend_from_slice(&length_check(len));
-    out.extend_from_slice(&payload);
-    out.extend_from_slice(&xxh3_64(&payload).to_le_bytes());
+    frames::push(out, &payload);
 }
 
 impl Log {
@@ -163,7 +145,7 @@ impl Log {
     pub fn create(folder: &Path, reserved: u64, records: &[u8]) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let path = folder.join(FILE_NAME);
-        let (file, bytes) = replace(&path, &header(reserved), records)?;
+        let (file, bytes) = frames::replace(&path, &[&header(reserved), records])?;
         Ok(Log { path, file: Some(file), reserved, bytes, compact_bytes: bytes, broken: false })
     }
 
@@ -204,7 +186,7 @@ impl Log {
     pub fn rewrite(&mut self, reserved: u64, records: &[u8]) -> io::Result<()> {
         // Until it has been written whole, nobody knows which file stands there.
         self.broken = true;
-        let (file, bytes) = replace(&self.path, &header(reserved), records)?;
+        let (file, bytes) = frames::replace(&self.path, &[&header(reserved), records])?;
         self.reserved = reserved;
         (self.file, self.bytes, self.compact_bytes, self.broken) = (Some(file), bytes, bytes, false);
         Ok(())
@@ -217,18 +199,4 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }
-}
-
-/// Puts a whole file in the place of another, so that at any moment one of them is there.
-fn replace(path: &Path, header: &[u8], records: &[u8]) -> io::Result<(File, u64)> {
-    let draft = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&draft)?;
-    file.write_all(header)?;
-    file.write_all(records)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok((file, (header.len() + records.len()) as u64))
 }

@@ -1,5 +1,6 @@
 //! The `ai:` section (providers, models, tiers, caches of answers) and the `ai:` action of a route.
 
+mod budget;
 mod cache;
 mod compat;
 pub mod guard;
@@ -9,6 +10,7 @@ mod provider;
 mod routing;
 mod steer;
 
+pub use budget::{Budget, BudgetKey, OnExhausted, Period, State, Unpriced};
 pub use cache::{AnswerCache, Exact};
 pub use compat::{Azure, AzureAuth, Compat, Quirks};
 pub use model::{LongContext, Model, Price, PriceList, Thinking};
@@ -62,6 +64,12 @@ pub struct Ai {
     /// Caches of model answers by name.
     #[serde(default)]
     pub caches: BTreeMap<String, AnswerCache>,
+    /// What calls may cost, by name; routes, keys and teams name them.
+    #[serde(default)]
+    pub budgets: BTreeMap<String, Budget>,
+    /// Where spending is remembered.
+    #[serde(default)]
+    pub state: State,
     /// Embedding models by name; `minilm` exists without being written here.
     #[serde(default)]
     pub embedders: BTreeMap<String, Embedder>,
@@ -91,6 +99,8 @@ impl Default for Ai {
             compat_headers: Vec::new(),
             prices: None,
             caches: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            state: State::default(),
             embedders: BTreeMap::new(),
             vector_stores: BTreeMap::new(),
             guards: BTreeMap::new(),
@@ -115,6 +125,9 @@ pub struct AiRoute {
     /// Model and tier names that clients of this route may ask for; empty means all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Names from `ai.budgets` that every call of this route is paid from, beside those of its key and team.
+    #[serde(default)]
+    pub budgets: Vec<String>,
     /// Endpoints that pass through: images, audio, files and others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passthrough: Option<passthrough::Passthrough>,

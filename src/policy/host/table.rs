@@ -74,6 +74,7 @@ pub const HOST: &[Entry] = &[
     prop("req", "http_version", "string", "`1.0`, `1.1` or `2`"),
     prop("req", "route", "string", "the route's name"),
     prop("req", "user", "map or ()", "verified claims of the route's own auth rule"),
+    prop("req", "key", "map or ()", "the virtual key that the route's own auth rule found: `name`, `team`, `metadata`"),
     prop("req", "bot", "bot", "the bot verdict"),
     ask("req", "header", &["name"], "string or ()", "a header field; several values are joined by `, `"),
     ask("req", "cookie", &["name"], "string or ()", "a cookie's value"),

@@ -55,7 +55,8 @@ fn request_properties(engine: &mut Engine) {
         .register_get("tls", |r: &mut Req| r.0.tls)
         .register_get("http_version", |r: &mut Req| text(r.0.http_version))
         .register_get("route", |r: &mut Req| text(&r.0.route))
-        .register_get("user", |r: &mut Req| user(&r.0))
+        .register_get("user", |r: &mut Req| made_once(&r.0.memo.user, &r.0.user))
+        .register_get("key", |r: &mut Req| made_once(&r.0.memo.key, &r.0.key))
         .register_get("bot", |r: &mut Req| Bot(Arc::clone(r.0.bot())));
 }
 
@@ -156,12 +157,12 @@ fn query_param(query: &str, name: &str) -> Option<String> {
     pairs.find(|(n, _)| plain(n).as_deref() == Some(name)).and_then(|(_, value)| plain(value))
 }
 
-fn user(req: &RequestFacts) -> Result<Dynamic, Box<EvalAltResult>> {
-    if let Some(known) = req.memo.user.get() {
+fn made_once(cell: &OnceLock<Dynamic>, value: &Option<serde_json::Value>) -> Result<Dynamic, Box<EvalAltResult>> {
+    if let Some(known) = cell.get() {
         return Ok(known.clone());
     }
-    let made = claims(req.user.clone())?;
-    Ok(req.memo.user.get_or_init(|| made).clone())
+    let made = claims(value.clone())?;
+    Ok(cell.get_or_init(|| made).clone())
 }
 
 fn claims(value: Option<serde_json::Value>) -> Result<Dynamic, Box<EvalAltResult>> {
