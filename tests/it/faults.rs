@@ -300,7 +300,9 @@ async fn a_failing_provider_is_not_stormed() {
     }
     assert!(asked.join_all().await.iter().all(|a| a.status == 200 && a.streamed_text() == GOOD));
     let calls = bad.calls() - 5;
-    assert!((100..=130).contains(&calls), "{calls} calls for 100 requests");
+    // Ten failures within the same millisecond rest the model all the same; who then passes it by does not ask it.
+    let skipped = edge.metric("sluicegate_ai_skipped_total", &label).await as usize;
+    assert!((100 - skipped..=130 - skipped).contains(&calls), "{calls} calls for 100 requests, {skipped} passed by");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use crate::ai::CHAT;
 use crate::harness::client::{Client, request};
 use crate::harness::edge::{Edge, Setup};
 use crate::harness::llm::{Llm, Play, chat};
+use crate::harness::wait_until;
 use serde_json::json;
 
 const YAML: &str = "
@@ -61,7 +62,8 @@ async fn values_stay_in_the_gateway_and_come_back_to_their_client() {
     let other = edge.post("/v1/messages", &[], &body).await;
     assert_eq!(other.json()["content"][0]["text"], "You said: to bob@x.example");
     let masked = ["guard=\"strict\"", "kind=\"email\"", "action=\"mask\""];
-    assert_eq!(edge.metric("sluicegate_ai_guard_total", &masked).await, 4.0);
+    // Counted when the answer has been sent, which its client may see first.
+    wait_until("four masked values", async || edge.metric("sluicegate_ai_guard_total", &masked).await == 4.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

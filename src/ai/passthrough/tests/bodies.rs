@@ -170,7 +170,7 @@ proptest! {
 
     #[test]
     fn a_form_finds_its_fields_however_it_is_cut(file in "[-\\r\\nx]{0,40}", name in "[a-z-]{0,9}", at in 0usize..300) {
-        prop_assume!(!file.contains("---x-"));
+        prop_assume!(!file.contains("---x-") && !name.contains("---x-"));
         let body = form(&[("name=file; filename=f", &file), ("name=\"model\"", &name), ("name=prompt", "")]);
         let mut form = Form::new(FORM, &WANTED).unwrap();
         let (a, b) = body.as_bytes().split_at(at.min(body.len()));
