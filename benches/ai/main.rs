@@ -165,7 +165,7 @@ fn cpu(pid: u32) -> f64 {
         // Without the state: utime and stime are the eleventh and twelfth numbers after it.
         fields.get(10).copied().unwrap_or(0) + fields.get(11).copied().unwrap_or(0)
     };
-    let ticks: i64 = children.split_whitespace().map(one).sum::<u64>() + one(&pid.to_string());
+    let ticks: i64 = children.split_whitespace().map(one).sum::<i64>() + one(&pid.to_string());
     ticks as f64 / 100.0
 }
 
